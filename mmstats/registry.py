@@ -1,0 +1,588 @@
+"""What this process records: families of metrics, their cells, and the file that holds them.
+
+A registry stands for one file of one process. It hands out cells, gives them a place when they are
+first used, and after a fork gives them places in a file of the child's own.
+"""
+
+from __future__ import annotations
+
+import _thread
+import atexit
+import mmap
+import os
+import sys
+import warnings
+import weakref
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from . import cells, directory, layout, retention
+from .errors import ConfigurationError, DefinitionError, SegmentError
+from .segment import PrivateMemory, Segment, file_name
+
+#: Bytes of disk that one process' file takes at most, unless `MMSTATS_MAX_BYTES` says otherwise.
+DEFAULT_LIMIT = 256 * 1024
+
+#: Label values of more bytes than this go to the overflow series.
+MAX_LABEL_BYTES = 1024
+
+#: What the labels of an overflow series say.
+OVERFLOW_LABEL = "__overflow__"
+
+#: The counter of label look-ups that were sent to an overflow series.
+OVERFLOW_FAMILY = layout.Family(
+    "mmstats.overflow", "counter", "u64", "sum",
+    "Look-ups of label sets that were beyond the limit and were counted in an overflow series",
+    flags=layout.DESCRIPTIVE,
+)  # fmt: skip
+
+_registries: dict[tuple[str | None, str | None], Registry] = {}
+_registries_lock = _thread.RLock()
+_prepared = False
+_pid = 0
+_alive: Any = None
+
+
+class FieldLike(Protocol):
+    """What a registry needs to know of a field."""
+
+    place: str
+
+    def make_cell(self, owner: Any, series: Any) -> Any: ...
+
+    def rebind(self, cell: Any) -> None: ...
+
+
+@dataclass(slots=True)
+class Entry:
+    """One family of this process: its definition, who defined it, and its cell or cells."""
+
+    family: layout.Family
+    field: FieldLike
+    number: int = -1
+    target: Any = None
+    overflow: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """What a cell stands for: a family and a set of label values."""
+
+    entry: Entry
+    labels: tuple[str, ...] = ()
+    flags: int = 0
+
+
+class _OverflowField:
+    place = "mmstats itself"
+
+    def make_cell(self, owner: Any, series: Any) -> Any:
+        return cells.Counter(owner, series)
+
+    def rebind(self, cell: Any) -> None:
+        pass
+
+
+class Registry:
+    """The families and cells of one file. Thread-safe, and safe in signal handlers."""
+
+    def __init__(self, path: str | None, template: str | None, service: str | None, strict: bool) -> None:
+        self._path = path
+        self._template = template
+        self._explicit_service = service
+        self.service = service or default_service()
+        self._strict = strict
+        self._start_over()
+        self._entries: dict[str, Entry] = {}
+        self._cells: list[Any] = []
+        self._models: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._warned = False
+        self._overflowed = self.declare(OVERFLOW_FAMILY, _OverflowField())
+
+    def _start_over(self) -> None:
+        self._lock = _thread.RLock()
+        self._memory: Segment | PrivateMemory | None = None
+        self._spare = PrivateMemory(sys.maxsize)
+        self._opening = False
+        self._early: dict[int, tuple[Any, memoryview]] = {}
+
+    # Declaring what there is to record.
+
+    def declare(self, family: layout.Family, field: FieldLike) -> Any:
+        """The cell of this family, or its `Labelled`; the same one each time for the same definition."""
+        if forked():
+            leave_parent()
+        with self._lock:
+            entry = self._entries.get(family.name)
+            if entry is not None:
+                if entry.family != family or type(entry.field) is not type(field):
+                    raise DefinitionError(
+                        f"{family.name!r} is defined twice and differently: at {entry.field.place} and at"
+                        f" {field.place}; give one of them another name, or both the same definition"
+                    )
+                return entry.target
+            entry = Entry(family, field)
+            if family.labelnames:
+                entry.target = cells.Labelled(family.labelnames, lambda labels: self._child(entry, labels))
+            else:
+                entry.target = self._cell(entry, ())
+            self._entries[family.name] = entry
+            if self._memory is not None:
+                self._place_entry(entry)
+            return entry.target
+
+    def _cell(self, entry: Entry, labels: tuple[str, ...], flags: int = 0) -> Any:
+        cell = entry.field.make_cell(self, Series(entry, labels, flags))
+        self._cells.append(cell)
+        return cell
+
+    def _child(self, entry: Entry, labels: tuple[str, ...]) -> tuple[Any, bool]:
+        """The cell of a label set that is new here, and whether to remember it."""
+        if forked():
+            leave_parent()
+        with self._lock:
+            existing = entry.target.find(labels)
+            if existing is not None:
+                return existing, True
+            if self._memory is None and not self._opening:
+                self._open()
+            cell = entry.field.make_cell(self, Series(entry, labels))
+            if not self._opening:
+                fits = sum([len(label.encode("utf-8", "replace")) for label in labels]) <= MAX_LABEL_BYTES
+                if not fits or not self._place(cell, limited=True):
+                    return self._overflow(entry), False
+            self._cells.append(cell)
+            return entry.target.keep(labels, cell), True
+
+    def _overflow(self, entry: Entry) -> Any:
+        if entry.overflow is None:
+            labels = (OVERFLOW_LABEL,) * len(entry.family.labelnames)
+            entry.overflow = self._cell(entry, labels, layout.OVERFLOW)
+        self._overflowed.inc()
+        return entry.overflow
+
+    # Giving cells their places.
+
+    def wake(self, cell: Any) -> None:
+        """Give `cell` memory: it has none yet, or what it has belongs to the parent of a fork."""
+        if forked():
+            leave_parent()
+        with self._lock:
+            if cell.bound:
+                return
+            if self._memory is None and not self._opening:
+                self._open()
+                if cell.bound:
+                    return
+            self._place_or_keep(cell)
+
+    def open(self) -> None:
+        """Make the file now, rather than at the first record."""
+        with self._lock:
+            if self._memory is None and not self._opening:
+                self._open()
+
+    def _open(self) -> None:
+        self._opening = True
+        try:
+            self._memory = self._make_memory()
+        finally:
+            self._opening = False
+        # What signal handlers recorded meanwhile went to private memory: move it to its place.
+        for cell, _ in list(self._early.values()):
+            self._place_or_keep(cell)
+        self._early.clear()
+
+    def _make_memory(self) -> Segment | PrivateMemory:
+        limit = DEFAULT_LIMIT
+        if os.environ.get("MMSTATS_DISABLE", "") not in ("", "0"):
+            return self._private(limit)
+        try:
+            limit = _limit()
+            _check_platform()
+            return self._make_segment(limit)
+        except (OSError, SegmentError, ConfigurationError) as error:
+            if self._strict:
+                raise SegmentError(f"no stat file could be made: {error}") from error
+            self._warn(f"no stat file could be made, so stats stay in this process' own memory: {error}")
+            return self._private(limit)
+
+    def _private(self, limit: int) -> PrivateMemory:
+        memory = PrivateMemory(limit)
+        self._populate(memory)
+        return memory
+
+    def _make_segment(self, limit: int) -> Segment:
+        home = directory.prepare(self._path)
+        mode = directory.file_mode()
+        uuid = os.urandom(16)
+        name = file_name(self.service, os.getpid(), uuid)
+        if self._template is not None:
+            name = os.path.join(home, _expand(self._template))
+            home, name = os.path.dirname(name), os.path.basename(name)
+            name = retention.free_name(home, name, os.getpid())
+        else:
+            retention.prune_service(home, self.service)
+        util = sys.modules.get("multiprocessing.util")
+        if util is not None:
+            util.Finalize(None, _close_all, exitpriority=-100)  # see leave_parent
+        return Segment(
+            home, name, uuid, identity_texts(self.service), limit=limit, mode=mode, populate=self._populate
+        )
+
+    def _populate(self, memory: Segment | PrivateMemory) -> None:
+        """Write all families, in the order of their declaration, and the series that have no labels."""
+        for number, entry in enumerate(list(self._entries.values())):
+            entry.number = number
+            self._place_family(entry, memory)
+            if not entry.family.labelnames:
+                entry.target.unbind()
+                if not self._place(entry.target, limited=False, memory=memory):
+                    raise SegmentError(f"the limit of {memory.limit} bytes is too low: raise MMSTATS_MAX_BYTES")
+
+    def _place_entry(self, entry: Entry) -> None:
+        """Add a family, declared after the file was made."""
+        entry.number = sum([other.number >= 0 for other in self._entries.values()])
+        try:
+            placed = self._memory is not None and self._place_family(entry, self._memory)
+            if placed and not entry.family.labelnames:
+                placed = self._place(entry.target, limited=False)
+        except (OSError, SegmentError) as error:
+            if self._strict:
+                raise SegmentError(f"the stat file could not be extended: {error}") from error
+            self._warn(f"the stat file could not be extended, so some stats stay in private memory: {error}")
+            placed = True
+        if not placed:
+            if self._strict:
+                raise SegmentError("the stat file has reached its limit: raise MMSTATS_MAX_BYTES")
+            self._warn("the stat file has reached its limit, so some stats stay in private memory: raise MMSTATS_MAX_BYTES")
+        if not entry.family.labelnames and not entry.target.bound:
+            entry.number = -1
+            self._keep(entry.target)
+
+    def _place_family(self, entry: Entry, memory: Segment | PrivateMemory) -> bool:
+        return memory.add(lambda _: layout.encode_family(entry.number, entry.family), 0, None, limited=False)
+
+    def _place(self, cell: Any, *, limited: bool, memory: Segment | PrivateMemory | None = None) -> bool:
+        series = cell.series
+        entry = series.entry
+
+        def prepare(view: memoryview, offset: int) -> None:
+            size = entry.family.buffer_size
+            if entry.family.cell == "buffered":
+                view[offset + 16 : offset + 24] = size.to_bytes(8, "little")
+            _, early = self._early.pop(id(cell), (None, None))
+            cell.bind(view, offset)
+            cell.reset()
+            entry.field.rebind(cell)
+            if early is not None:
+                kept = _settled(bytes(early), entry.family)
+                view[offset : offset + len(kept)] = kept
+
+        try:
+            return (memory or self._memory).add(  # type: ignore[union-attr]
+                lambda at: layout.encode_series(entry.number, series.labels, at, series.flags),
+                entry.family.cell_size,
+                prepare,
+                limited=limited,
+            )
+        except (OSError, SegmentError) as error:
+            if memory is not None:
+                raise
+            if limited:
+                self._warn(f"the stat file could not be extended, so new label sets are counted together: {error}")
+            else:
+                self._warn(f"the stat file could not be extended, so some stats stay in private memory: {error}")
+            return False
+
+    def _place_or_keep(self, cell: Any) -> None:
+        """Place `cell` if there is room and otherwise keep it in private memory; never raises."""
+        series = cell.series
+        if self._opening or series.entry.number < 0:
+            self._keep(cell)
+            return
+        limited = bool(series.labels) and not series.flags & layout.OVERFLOW
+        if not self._place(cell, limited=limited):
+            self._keep(cell)
+            if limited:
+                self._overflowed.inc()
+
+    def _keep(self, cell: Any) -> None:
+        """Bind `cell` to private memory."""
+        view = memoryview(bytearray(cell.series.entry.family.cell_size))
+        if self._opening:
+            self._early[id(cell)] = (cell, view)
+        cell.bind(view, 0)
+        cell.reset()
+        cell.series.entry.field.rebind(cell)
+
+    def _warn(self, message: str) -> None:
+        if not self._warned:
+            self._warned = True
+            _warn(f"mmstats: {message}")
+
+    # A model's side.
+
+    def attach(self, model: Any) -> None:
+        """Note that `model` uses this registry, until it is removed or gone."""
+        self._models.add(model)
+
+    def detach(self, model: Any) -> None:
+        """The end of `model`; that of the last one deletes the file."""
+        with self._lock:
+            self._models.discard(model)
+            if self._models or forked():
+                return
+            with _registries_lock:
+                for key, registry in list(_registries.items()):
+                    if registry is self:
+                        del _registries[key]
+            for cell in self._cells:
+                cell.close()
+            if isinstance(self._memory, Segment):
+                self._memory.remove()
+
+    def claim(self, service: str | None, strict: bool) -> None:
+        """Take the service's name from a model that gives one. Raises `DefinitionError` on a conflict."""
+        self._strict = self._strict or strict
+        if service is None or service == self._explicit_service:
+            return
+        if self._explicit_service is not None:
+            raise DefinitionError(
+                f"this process already records as service {self._explicit_service!r}, not {service!r}:"
+                " use one name, or give this model a filename= of its own"
+            )
+        with self._lock:
+            self._explicit_service = self.service = service
+            if isinstance(self._memory, Segment) and self._template is None:
+                name = os.path.basename(self._memory.path).split("-")[-1]
+                try:
+                    self._memory.rename(f"{service}-{os.getpid()}-{name}")
+                    self._memory.add(lambda _: layout.encode_identity("service", (service,)), 0, None, limited=False)
+                except OSError as error:
+                    self._warn(f"the stat file keeps its old name: {error}")
+
+    @property
+    def filename(self) -> str | None:
+        """The file's full path; None if everything stays in private memory."""
+        if self._memory is None or forked():
+            return None
+        return self._memory.path
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory and disk in use."""
+        return self._memory.size if self._memory is not None else 0
+
+    def flush(self) -> None:
+        """Have the kernel write the file to its disk, if it has one."""
+        if self._memory is not None:
+            self._memory.flush()
+
+    # Forks and the end.
+
+    def leave_parent(self) -> None:
+        """In a forked child: unmap the parent's file, and have every cell ask for a place again."""
+        memory = self._memory
+        self._start_over()
+        for cell in self._cells:
+            if cell.owner is not None:
+                cell.unbind()
+        for entry in self._entries.values():
+            entry.number = -1
+        if isinstance(memory, Segment):
+            memory.release()
+
+    def close(self) -> None:
+        """Write that this process ended cleanly."""
+        if isinstance(self._memory, Segment) and not forked():
+            self._memory.close()
+
+
+def registry_for(
+    path: str | None = None, template: str | None = None, service: str | None = None, strict: bool = False
+) -> Registry:
+    """The registry of this directory and file name; None and None is the process' own."""
+    _prepare()
+    template = template or os.environ.get("MMSTATS_FILES") or None
+    key = (os.path.abspath(_expand(path)) if path else None, template)
+    with _registries_lock:
+        registry = _registries.get(key)
+        if registry is None:
+            service = service or os.environ.get("MMSTATS_SERVICE") or None
+            registry = Registry(key[0], template, service and safe_name(service), strict)
+            _registries[key] = registry
+        else:
+            registry.claim(service and safe_name(service), strict)
+        return registry
+
+
+def _prepare() -> None:
+    """Once in a process: the page that forks wipe, and the hooks for forks and for the end."""
+    global _prepared
+    if _prepared:
+        return
+    _prepared = True
+    _revive()
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=leave_parent)
+    atexit.register(_close_all)
+
+
+def _revive() -> None:
+    """Set the word that the kernel wipes in a forked child."""
+    global _alive, _pid
+    _pid = os.getpid()
+    if _alive is None:
+        page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        try:
+            # MADV_WIPEONFORK, Linux 4.14. Elsewhere only the fork hook tells a child from its parent.
+            page.madvise(getattr(mmap, "MADV_WIPEONFORK", 18))
+        except (OSError, ValueError, AttributeError):
+            pass
+        _alive = memoryview(page)
+    _alive[:8] = b"\1" + bytes(7)
+    cells.set_alive(_alive)
+
+
+def forked() -> bool:
+    """Whether this process is a child of the one that opened the files here.
+
+    The wiped page also tells where no fork hook ran, and where parent and child are both pid 1.
+    """
+    return not _alive[0] or os.getpid() != _pid
+
+
+def leave_parent() -> None:
+    """In a forked child: give up the parent's files, all of them before the first record."""
+    global _registries_lock
+    if not forked():
+        return  # a hook that ran before ours has recorded something already
+    _registries_lock = _thread.RLock()
+    for registry in list(_registries.values()):
+        registry.leave_parent()
+    _revive()
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        # Its children run no atexit functions, and it forgets finalizers that a fork hook registers.
+        util.register_after_fork(_prepare, lambda _: util.Finalize(None, _close_all, exitpriority=-100))
+
+
+def _close_all() -> None:
+    for registry in list(_registries.values()):
+        registry.close()
+
+
+def _warn(message: str) -> None:
+    """Warn; where warnings are errors, say it on stderr: a stat is no reason to fail."""
+    try:
+        warnings.warn(message, RuntimeWarning, stacklevel=2)
+    except RuntimeWarning:
+        try:
+            print(message, file=sys.stderr)
+        except (OSError, ValueError, AttributeError):
+            pass  # there is nowhere left to say it
+
+
+def _limit() -> int:
+    text = os.environ.get("MMSTATS_MAX_BYTES")
+    if not text:
+        return DEFAULT_LIMIT
+    try:
+        limit = int(text)
+    except ValueError:
+        limit = 0
+    largest = layout.MAX_REGION // 2 - layout.PAGE
+    if not 16384 <= limit <= largest:
+        raise ConfigurationError(f"MMSTATS_MAX_BYTES={text}: give a number of bytes from 16384 to {largest}")
+    return limit
+
+
+def _check_platform() -> None:
+    if sys.byteorder != "little":
+        raise SegmentError("this machine is big-endian, and the format is little-endian")
+
+
+def default_service() -> str:
+    """The command's name: ``app`` for ``app.py``, the package for ``python -m package``."""
+    name = sys.argv[0] if getattr(sys, "argv", None) else ""
+    base = os.path.basename(name)
+    if base == "__main__.py":
+        base = os.path.basename(os.path.dirname(os.path.abspath(name)))
+    if base.endswith(".py"):
+        base = base[:-3]
+    return safe_name(base if base not in ("", "-c", "-m") else "python")
+
+
+def safe_name(name: str) -> str:
+    """`name` as part of a file name: letters, digits, dots, dashes and underscores, 64 at most."""
+    safe = "".join([c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in name])
+    return safe.lstrip(".")[:64] or "python"
+
+
+def _expand(template: str) -> str:
+    """Fill in mmstats 0.x's ``{CMD}``, ``{PID}`` and ``{TID}``."""
+    command = os.path.basename(sys.argv[0]) if getattr(sys, "argv", None) else ""
+    return template.format(CMD=command, PID=os.getpid(), TID=_thread.get_native_id())
+
+
+#: Environment variables that say how a process was set up. No others are recorded.
+ENVIRONMENT = (
+    "GUNICORN_CMD_ARGS", "HOSTNAME", "KUBERNETES_SERVICE_HOST", "LANG", "LC_ALL", "PYTHONMALLOC", "PYTHONPATH",
+    "PYTHONUNBUFFERED", "TZ", "VIRTUAL_ENV", "WEB_CONCURRENCY",
+)  # fmt: skip
+ENVIRONMENT_PREFIXES = ("CELERY_", "GEVENT_", "MMDEBUG_", "MMSTATS_", "OTEL_")
+
+#: Bytes that the command line and the environment may take, each.
+MAX_TEXTS = 1024
+
+
+def identity_texts(service: str) -> list[tuple[str, tuple[str, ...]]]:
+    """What a file says of its process, secrets taken out."""
+    from . import __version__, redact
+
+    asked = tuple([name.strip() for name in os.environ.get("MMSTATS_ENVIRON", "").split(",") if name.strip()])
+    variables = redact.environ({
+        name: value
+        for name, value in sorted(os.environ.items())
+        if name in ENVIRONMENT or name in asked or name.startswith(ENVIRONMENT_PREFIXES)
+    })
+    uid = os.getuid() if hasattr(os, "getuid") else -1
+    gid = os.getgid() if hasattr(os, "getgid") else -1
+    return [
+        ("service", (service,)),
+        ("host", (os.uname().nodename if hasattr(os, "uname") else "",)),
+        ("uid", (str(uid),)),
+        ("gid", (str(gid),)),
+        ("python", (f"{sys.implementation.name} {sys.version.split()[0]}",)),
+        ("mmstats", (__version__,)),
+        ("cells", ("compiled" if cells.COMPILED else "uncompiled",)),
+        ("argv", _bounded(redact.argv(getattr(sys, "orig_argv", None) or sys.argv))),
+        ("environ", _bounded([f"{name}={value}" for name, value in variables.items()])),
+        ("executable", (sys.executable or "",)),
+    ]
+
+
+def _bounded(texts: list[str]) -> tuple[str, ...]:
+    """As many of `texts` as fit into `MAX_TEXTS`; what is cut is said."""
+    kept, used = [], 0
+    for number, text in enumerate(texts):
+        size = len(text.encode("utf-8", "replace")) + 16
+        if used + size > MAX_TEXTS:
+            room = max(MAX_TEXTS - used - 64, 0)
+            kept.append(text[:room] + f"... [{len(texts) - number} cut]")
+            break
+        kept.append(text)
+        used += size
+    return tuple(kept)
+
+
+def _settled(cell: bytes, family: layout.Family) -> bytes:
+    """A cell's bytes with both buffers alike, so that it does not matter which one comes next."""
+    if family.cell != "buffered":
+        return cell
+    size = family.buffer_size
+    seq = int.from_bytes(cell[8:16], "little")
+    start = layout.BUFFERED_HEAD + (seq & 1) * size
+    current = cell[start : start + size]
+    return cell[8:16] * 2 + size.to_bytes(8, "little") + current * 2
