@@ -9,5 +9,18 @@ import os
 from setuptools import Extension, setup
 
 choice = os.environ.get("MMSTATS_EXTENSION", "")
-cells = Extension("mmstats.cells", ["mmstats/cells.py"], optional=choice != "require")
-setup(ext_modules=[] if choice == "skip" else [cells])
+
+
+def extensions() -> list[Extension]:
+    if choice == "skip":
+        return []
+    try:
+        from Cython.Build import cythonize
+    except ImportError:
+        if choice == "require":
+            raise
+        return []
+    return cythonize([Extension("mmstats.cells", ["mmstats/cells.py"], optional=choice != "require")])
+
+
+setup(ext_modules=extensions())
