@@ -1,8 +1,14 @@
-"""State of Python processes in memory-mapped files: one writer, many readers, alive or dead."""
+"""State of Python processes in memory-mapped files: one writer, many readers, alive or dead.
+
+Writers subclass `MmStats`; readers call `read` and `read_all`. Importing this module loads only
+what a writer needs; the reader comes with its first use.
+"""
 
 from __future__ import annotations
 
 import os as _os
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
 
 __version__ = "2.0.0.dev0"
 
@@ -18,5 +24,128 @@ if _os.environ.get("MMSTATS_PURE_PYTHON", "") not in ("", "0"):
     _sys.modules["mmstats.cells"] = cells = _util.module_from_spec(_spec)
     _spec.loader.exec_module(cells)
 
-from .fields import *
+from .errors import (
+    ClosedError,
+    ConfigurationError,
+    DefinitionError,
+    FormatError,
+    LabelError,
+    MmStatsError,
+    ReadError,
+    SegmentError,
+    TargetError,
+)
+from .fields import (
+    DEFAULT_BUCKETS,
+    AverageField,
+    BoolField,
+    ByteField,
+    CounterField,
+    DoubleField,
+    EnumField,
+    Field,
+    FloatField,
+    GaugeField,
+    HistogramField,
+    InfoField,
+    Int64Field,
+    IntField,
+    MovingAverageField,
+    ShortField,
+    StaticDoubleField,
+    StaticFloatField,
+    StaticInt64Field,
+    StaticTextField,
+    StaticUInt64Field,
+    StaticUIntField,
+    StringField,
+    StructField,
+    TimerField,
+    UInt64Field,
+    UIntField,
+    UShortField,
+    exponential_buckets,
+    linear_buckets,
+)
 from .model import BaseMmStats, MmStats
+
+if _TYPE_CHECKING:
+    from .aggregate import Merged
+    from .fleet import Fleet, read_all
+    from .reader import Process, Snapshot, read
+
+#: Names that are imported when they are first asked for, and the modules that they come from.
+_LAZY = {
+    "Fleet": "fleet",
+    "Merged": "aggregate",
+    "Process": "reader",
+    "Snapshot": "reader",
+    "read": "reader",
+    "read_all": "fleet",
+}
+
+__all__ = [
+    "DEFAULT_BUCKETS",
+    "AverageField",
+    "BaseMmStats",
+    "BoolField",
+    "ByteField",
+    "ClosedError",
+    "ConfigurationError",
+    "CounterField",
+    "DefinitionError",
+    "DoubleField",
+    "EnumField",
+    "Field",
+    "Fleet",
+    "FloatField",
+    "FormatError",
+    "GaugeField",
+    "HistogramField",
+    "InfoField",
+    "Int64Field",
+    "IntField",
+    "LabelError",
+    "Merged",
+    "MmStats",
+    "MmStatsError",
+    "MovingAverageField",
+    "Process",
+    "ReadError",
+    "SegmentError",
+    "ShortField",
+    "Snapshot",
+    "StaticDoubleField",
+    "StaticFloatField",
+    "StaticInt64Field",
+    "StaticTextField",
+    "StaticUInt64Field",
+    "StaticUIntField",
+    "StringField",
+    "StructField",
+    "TargetError",
+    "TimerField",
+    "UInt64Field",
+    "UIntField",
+    "UShortField",
+    "__version__",
+    "exponential_buckets",
+    "linear_buckets",
+    "read",
+    "read_all",
+]
+
+
+def __getattr__(name: str) -> _Any:
+    module = _LAZY.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"{__name__}.{module}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

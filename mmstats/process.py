@@ -96,6 +96,10 @@ def witness(pid: int, ticks: int) -> bool | None:
     return found == ticks
 
 
+_LOCKED = Life(True, "its file is locked")
+_GONE = Life(False, "no such process")
+
+
 def judge(
     *,
     closed: bool,
@@ -118,15 +122,15 @@ def judge(
     """
     if not same_boot:
         if held:
-            return Life(True, "its file is locked")
+            return _LOCKED
         if same_boot is False and original:
             return Life(False, "written before this machine was last started")
         return Life(None, "written under another boot or on another machine")
     if same_namespace:
         if running is False:
-            return Life(False, "a child of it keeps its file" if held else "no such process")
+            return Life(False, "a child of it keeps its file") if held else _GONE
         if held:
-            return Life(True, "its file is locked")
+            return _LOCKED
         if running is None:
             if locked and held is False and original:
                 return Life(False, "the lock on its file is free")
@@ -135,7 +139,7 @@ def judge(
             return Life(True, "a process of this pid and start time runs")
         return Life(None, "a copy of a live process' file")
     if held:
-        return Life(True, "its file is locked")
+        return _LOCKED
     if locked and held is False and original:
         return Life(False, "the lock on its file is free")
     return Life(None, "of another pid namespace")

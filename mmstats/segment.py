@@ -14,7 +14,6 @@ import stat
 import struct
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from . import cells, layout, process
@@ -112,7 +111,7 @@ class Segment:
             self.view = memoryview(self._map)
             who = process.myself()
             header = layout.Header(
-                first_definition=first, committed=first, state=layout.STARTING, uuid=uuid, created=time.time_ns(),
+                minor=layout.MINOR, first_definition=first, committed=first, state=layout.STARTING, uuid=uuid, created=time.time_ns(),
                 pid=who.pid, start_ticks=who.start_ticks, boot_id=who.boot_id, pid_namespace=who.pid_namespace,
                 inode=found.st_ino,
             )  # fmt: skip
@@ -121,7 +120,7 @@ class Segment:
             self.view[: layout.HEADER_BYTES] = header.encode()
             populate(self)
             flags = layout.LOCKED if process.lock(self._descriptor) else 0
-            header = replace(header, committed=self._definitions, state=layout.LIVE, flags=flags)
+            header = header._replace(committed=self._definitions, state=layout.LIVE, flags=flags)
             self.view[: layout.HEADER_BYTES] = header.encode()
             os.rename(temporary, self.path)
         except BaseException:
