@@ -20,9 +20,10 @@ if _os.environ.get("MMSTATS_PURE_PYTHON", "") not in ("", "0"):
     _spec = _util.spec_from_file_location(
         "mmstats.cells", _os.path.join(_os.path.dirname(_os.path.abspath(__file__)), "cells.py")
     )
-    assert _spec is not None and _spec.loader is not None
-    _sys.modules["mmstats.cells"] = cells = _util.module_from_spec(_spec)
-    _spec.loader.exec_module(cells)
+    assert _spec is not None
+    assert _spec.loader is not None
+    _sys.modules["mmstats.cells"] = globals()["cells"] = _util.module_from_spec(_spec)
+    _spec.loader.exec_module(_sys.modules["mmstats.cells"])
 
 from .errors import (
     ClosedError,

@@ -10,13 +10,13 @@ import struct
 from bisect import bisect_left
 from time import perf_counter as now
 from time import time_ns as wall_ns
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 __all__ = [
     "MASK",
     "bucket",
-    "doubles_at",
     "bytes_at",
+    "doubles_at",
     "now",
     "set_attribute",
     "single",
@@ -29,6 +29,14 @@ __all__ = [
 
 MASK = (1 << 64) - 1
 _SINGLE = struct.Struct("<f")
+
+if TYPE_CHECKING:
+    # Only C has these: uncompiled, nothing may be called between the stores of an update.
+
+    def fence() -> None: ...
+
+    def copy(target: Any, source: Any, size: int) -> None: ...
+
 
 #: As in C: the way round a class' own ``__setattr__``.
 set_attribute = object.__setattr__

@@ -99,6 +99,7 @@ def _fold(schema: Schema, group: list[Snapshot], parts: dict[Key, _Parts]) -> No
         live_columns = columns
     else:
         live_columns = list(zip(*live_rows, strict=True)) or [()] * len(columns)
+    damaged = any([snapshot.problems for snapshot in group])
     get = parts.get
     for at, key in enumerate(schema.words):
         family = key.plan.family
@@ -107,12 +108,13 @@ def _fold(schema: Schema, group: list[Snapshot], parts: dict[Key, _Parts]) -> No
         part = get(key)
         if part is None:
             part = parts[key] = _Parts()
-        if not column:
-            continue
         fold = None if family.kind == "enum" else _FOLDS.get(family.aggregate)
         if fold is None:
             part.each.append((group if cumulative else living, column))
-        else:
+            continue
+        if damaged:
+            column = [word for word in column if word is not None]
+        if column:
             part.folded.append(fold(column) if len(column) > 1 else column[0])
             part.count += len(column)
     for at, (key, _) in enumerate(schema.compounds):
@@ -201,7 +203,7 @@ def _assemble(family: layout.Family, labelled: dict[tuple[str, ...], list[_Parts
     return values.LabelledValue(family, {labels: _one(family, parts) for labels, parts in labelled.items()})
 
 
-def _one(family: layout.Family, several: list[_Parts]) -> Any:
+def _one(family: layout.Family, several: list[_Parts]) -> values.Value:
     """One value out of all its parts."""
     folded = [item for part in several for item in part.folded]
     if not folded:
@@ -216,14 +218,16 @@ def _one(family: layout.Family, several: list[_Parts]) -> Any:
 
 
 def _one_of_each(family: layout.Family, each: list[tuple[Snapshot, Any]]) -> values.AnyValue:
-    built = [
-        (snapshot, raw if isinstance(raw, values.Value) else values.build(family, raw)) for snapshot, raw in each
-    ]
+    built = [(snapshot, raw if isinstance(raw, values.Value) else values.build(family, raw)) for snapshot, raw in each]
     if family.aggregate == "last":
         return max(zip(built, each, strict=True), key=lambda pair: _when(family, *pair[1]))[0][1]
     if family.kind == "struct" and family.aggregate in _FOLDS:
         return _fold_structs(family, [value for _, value in built])
-    if family.kind != "enum" and family.aggregate in _FOLDS and all(isinstance(v.value, (int, float)) for _, v in built):
+    if (
+        family.kind != "enum"
+        and family.aggregate in _FOLDS
+        and all(isinstance(v.value, (int, float)) for _, v in built)
+    ):
         numbers = [value.value for _, value in built]
         total = _FOLDS[family.aggregate](numbers)
         return values.NumberValue(family, total / len(numbers) if family.aggregate == "mean" else total)

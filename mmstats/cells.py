@@ -27,6 +27,8 @@ except ImportError:
     from mmstats import _nocython as cython
 
 if not cython.compiled:
+    from typing import TYPE_CHECKING
+
     from mmstats import _nocython as cython  # also where Cython is installed: its NULL is true
     from mmstats._words import (
         MASK,
@@ -42,6 +44,9 @@ if not cython.compiled:
         words_at,
         wrap,
     )
+
+    if TYPE_CHECKING:
+        from mmstats._words import copy, fence
 
 #: Whether this module runs as C.
 COMPILED: bool = bool(cython.compiled)
@@ -71,7 +76,7 @@ class Cell:
     def __init__(self, owner: Any, series: Any) -> None:
         self.owner = owner
         self.series = series
-        self._view = None
+        self._view: Any = None
         self._w = cython.NULL
         self._f = cython.NULL
         self._b = cython.NULL
@@ -425,16 +430,16 @@ class Text(Cell):
         at = 24 + (seq & 1) * self._buffer
         w[0] = seq
         if cython.compiled:
-            fence()  # noqa: F821
+            fence()
         w[at >> 3] = size
         if cython.compiled:
-            copy(b + at + 8, data, size)  # noqa: F821
+            copy(b + at + 8, data, size)
         else:
             b[at + 8 : at + 8 + size] = data
         if self._stamped:
             w[((at + self._buffer) >> 3) - 1] = stamp
         if cython.compiled:
-            fence()  # noqa: F821
+            fence()
         w[1] = seq
 
     def get(self) -> str:
@@ -465,14 +470,16 @@ class Info(Text):
 
         text = json.dumps({str(key): str(item) for key, item in value.items()}, ensure_ascii=False)
         if len(text.encode("utf-8", "replace")) > self._size:
-            raise ValueError(f"these facts take more than the field's {self._size} bytes: give InfoField a larger size=")
+            raise ValueError(
+                f"these facts take more than the field's {self._size} bytes: give InfoField a larger size="
+            )
         self.set(text)
         self._initial = text
 
     def get(self) -> dict[str, str]:  # type: ignore[override]
         import json
 
-        return json.loads(Text.get(self) or "{}")  # type: ignore[no-any-return]
+        return json.loads(Text.get(self) or "{}")
 
 
 def _as_text(value: Any) -> str:
@@ -524,14 +531,14 @@ class Struct(Cell):
             return False
         w[0] = seq
         if cython.compiled:
-            fence()  # noqa: F821
+            fence()
         if cython.compiled:
-            copy(b + at, data, size)  # noqa: F821
+            copy(b + at, data, size)
         else:
             b[at : at + size] = data
         self._values = values
         if cython.compiled:
-            fence()  # noqa: F821
+            fence()
         w[1] = seq
         return True
 
@@ -547,6 +554,10 @@ class Struct(Cell):
 
 class Sampler(Cell):
     """What takes samples. A buffer of its cell is `_k` words and begins with count and sum."""
+
+    def __init__(self, owner: Any, series: Any, words: int) -> None:
+        Cell.__init__(self, owner, series)
+        self._k = words
 
     def record(self, value: float) -> None:
         """Count one sample. A NaN is no sample and is ignored."""
@@ -583,11 +594,10 @@ class Histogram(Sampler):
     # `_last`, the buffer that is not current has the buckets of the one that is.
 
     def __init__(self, owner: Any, series: Any, bounds: Any = (1.0,)) -> None:
-        Cell.__init__(self, owner, series)
+        Sampler.__init__(self, owner, series, len(bounds) + 3)
         self._bounds = array("d", bounds)
         self._n = len(self._bounds)
         self._bp = doubles_at(memoryview(self._bounds).cast("B"), 0)
-        self._k = self._n + 3
         self._last = 0
 
     def reset(self) -> None:
@@ -611,7 +621,7 @@ class Histogram(Sampler):
             c = 3 + self._k
         w[0] = seq
         if cython.compiled:
-            fence()  # noqa: F821
+            fence()
         j = self._last + 2
         w[a + j] = w[c + j]
         self._last = i
@@ -619,7 +629,7 @@ class Histogram(Sampler):
         w[a] = w[c] + 1
         f[a + 1] = f[c + 1] + value
         if cython.compiled:
-            fence()  # noqa: F821
+            fence()
         w[1] = seq
 
     def record(self, value: float) -> None:
@@ -634,8 +644,7 @@ class Average(Sampler):
     """The mean of all samples, kept as count and sum so that processes merge rightly."""
 
     def __init__(self, owner: Any, series: Any) -> None:
-        Cell.__init__(self, owner, series)
-        self._k = 2
+        Sampler.__init__(self, owner, series, 2)
 
     @cython.locals(w="uint64_t *", f="double *", seq="uint64_t", a="Py_ssize_t", c="Py_ssize_t")
     def record(self, value: float) -> None:
@@ -654,11 +663,11 @@ class Average(Sampler):
             c = 5
         w[0] = seq
         if cython.compiled:
-            fence()  # noqa: F821
+            fence()
         w[a] = w[c] + 1
         f[a + 1] = f[c + 1] + value
         if cython.compiled:
-            fence()  # noqa: F821
+            fence()
         w[1] = seq
 
     def add(self, value: float) -> None:
@@ -679,8 +688,7 @@ class Window(Sampler):
     # A buffer: count, sum, last, min, max, window_count, window_sum.
 
     def __init__(self, owner: Any, series: Any, size: int = 100, timer: bool = False, clock: Any = None) -> None:
-        Cell.__init__(self, owner, series)
-        self._k = 7
+        Sampler.__init__(self, owner, series, 7)
         self._samples = array("d", bytes(8 * size))
         self._s = doubles_at(memoryview(self._samples).cast("B"), 0)
         self._n = size
@@ -731,7 +739,7 @@ class Window(Sampler):
             high = value
         w[0] = seq
         if cython.compiled:
-            fence()  # noqa: F821
+            fence()
         w[a] = w[c] + 1
         f[a + 1] = f[c + 1] + value
         f[a + 2] = value
@@ -740,7 +748,7 @@ class Window(Sampler):
         w[a + 5] = filled
         f[a + 6] = total + value - s[at]
         if cython.compiled:
-            fence()  # noqa: F821
+            fence()
         w[1] = seq
         s[at] = value
         self._filled = filled
@@ -796,7 +804,7 @@ class Timing:
     def _now(self) -> float:
         if self._clock is None:
             return now()
-        return self._clock()  # type: ignore[no-any-return]
+        return self._clock()
 
     def __enter__(self) -> Timing:
         if self._state == 1 or self._shared:
@@ -841,7 +849,7 @@ class Timing:
         if inner is None:
             raise RuntimeError("stop() without start() in this thread, greenlet or task")
         inner.__exit__(None, None, None)
-        return inner.elapsed  # type: ignore[no-any-return]
+        return inner.elapsed
 
     def observe(self, value: float) -> None:
         """Count a duration that was measured elsewhere, seconds."""
@@ -854,19 +862,19 @@ class Timing:
 
     @property
     def value(self) -> float:
-        return self.cell.get()  # type: ignore[no-any-return]
+        return self.cell.get()
 
     @property
     def last(self) -> float:
-        return self.cell.last  # type: ignore[no-any-return]
+        return self.cell.last
 
     @property
     def count(self) -> int:
-        return self.cell.count  # type: ignore[no-any-return]
+        return self.cell.count
 
     @property
     def sum(self) -> float:
-        return self.cell.sum  # type: ignore[no-any-return]
+        return self.cell.sum
 
 
 def _pop(key: Any) -> Any:
@@ -1044,9 +1052,7 @@ class Model:
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in self._objects:
-            raise AttributeError(
-                f"{name} is not set by assignment: use its methods, such as inc(), set() or observe()"
-            )
+            raise AttributeError(f"{name} is not set by assignment: use its methods, such as inc(), set() or observe()")
         set_attribute(self, name, value)
 
     def _install(self, cells: Any, objects: Any) -> None:
@@ -1063,5 +1069,5 @@ def publish(view: memoryview, offset: int, value: int) -> None:
     """Store a word after everything that was stored before it, as other processes see it."""
     w = words_at(view, offset)
     if cython.compiled:
-        fence()  # noqa: F821
+        fence()
     w[0] = value

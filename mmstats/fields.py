@@ -9,6 +9,7 @@ import os
 import struct
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, overload
 
 from . import cells, layout
@@ -166,12 +167,14 @@ class HistogramField(Field):
     kind = "histogram"
     cell = "buffered"
 
-    def __init__(self, label: str | None = None, *, buckets: Iterable[float] = DEFAULT_BUCKETS, **keywords: Any) -> None:
+    def __init__(
+        self, label: str | None = None, *, buckets: Iterable[float] = DEFAULT_BUCKETS, **keywords: Any
+    ) -> None:
         super().__init__(label, **keywords)
         given = [float(bound) for bound in buckets]
         if given and given[-1] == float("inf"):
             given.pop()  # as prometheus_client allows; the last bucket is always there
-        if not given or any(not a < b for a, b in zip(given, given[1:])) or abs(given[0]) == float("inf"):
+        if not given or any(not a < b for a, b in pairwise(given)) or abs(given[0]) == float("inf"):
             raise DefinitionError(f"buckets={given}: give one or more finite bounds in rising order")
         if len(given) > 1000:
             raise DefinitionError(f"{len(given)} buckets are too many: 1000 is the most")
@@ -505,9 +508,12 @@ class StructField(Field):
 
     def columns(self) -> tuple[layout.Column, ...]:
         types = {int: "i64", float: "f64", bool: "u64", str: "text"}
-        return tuple([
-            layout.Column(name, types[type_], size if type_ is str else 1) for name, (type_, size) in self._types.items()
-        ])
+        return tuple(
+            [
+                layout.Column(name, types[type_], size if type_ is str else 1)
+                for name, (type_, size) in self._types.items()
+            ]
+        )
 
     def _encode(self, values: Mapping[str, Any]) -> bytes:
         parts = []

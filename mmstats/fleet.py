@@ -98,10 +98,10 @@ def read_all(
     snapshots: list[Snapshot] = []
     problems = {}
     for name in found:
-        if service is not None and not os.path.basename(name).startswith(service):
-            # A renamed file still knows its service; a file of another service is seldom renamed.
-            if os.path.basename(name).count("-") >= 2 and path is None:
-                continue
+        base = os.path.basename(name)
+        # A renamed file still knows its service; a file of another service is seldom renamed.
+        if service is not None and not base.startswith(service) and base.count("-") >= 2 and path is None:
+            continue
         try:
             snapshot = read_file(name, witnesses)
         except ReadError as error:

@@ -226,7 +226,9 @@ def decode_header(data: bytes) -> Header:
     if magic != MAGIC:
         raise FormatError("not a stat file: it does not begin with the magic bytes of the format")
     if major != MAJOR:
-        raise FormatError(f"written in format {major}.{rest[0]}, and this is a reader of format {MAJOR}: upgrade mmstats")
+        raise FormatError(
+            f"written in format {major}.{rest[0]}, and this is a reader of format {MAJOR}: upgrade mmstats"
+        )
     header = Header._make(rest)
     first, committed = header.first_definition, header.committed
     if first < HEADER_BYTES or first % 8 or committed < first or committed % 8:
@@ -245,7 +247,7 @@ def records(data: bytes, start: int, end: int) -> list[tuple[int, int, int, int,
     unpack = RECORD.unpack_from
     while end - start >= RECORD_BYTES:
         size, kind, flags, cell = unpack(data, start)
-        if size < RECORD_BYTES or size % 8 or size > end - start:
+        if size < RECORD_BYTES or size % 8 or size > end - start or size > MAX_RECORD:
             break
         found.append((start, size, kind, flags, cell))
         start += size
@@ -317,7 +319,9 @@ def decode_family(body: bytes, flags: int) -> tuple[int, Family]:
         elif tag == COLUMN:
             columns.append(_column(data))
         elif tag == BOUNDS:
-            bounds = struct.unpack(f"<{len(data) // 8}d", data[: len(data) // 8 * 8])
+            if len(data) % 8:
+                raise FormatError("damaged: a histogram's bounds are cut off")
+            bounds = struct.unpack(f"<{len(data) // 8}d", data)
         elif tag == STATE:
             states.append(_text(data))
     cell = CELLS[cell_code]
@@ -363,17 +367,34 @@ REQUIRED_COLUMNS: dict[str, tuple[tuple[str, str], ...]] = {
 
 
 def _check_columns(family: Family) -> None:
+    """What a kind promises must be there, or a reader of values would stumble over it."""
     required = REQUIRED_COLUMNS.get(family.kind)
     if required is None:
         if family.columns and family.kind != "struct":
             raise FormatError(f"damaged: a {family.kind} has columns")
         if family.kind == "struct" and not family.columns:
             raise FormatError("damaged: a struct has no columns")
-        return
-    if tuple([(column.name, column.type) for column in family.columns[: len(required)]]) != required:
-        raise FormatError(f"damaged: a {family.kind} lacks the columns of its kind")
-    if family.kind == "histogram" and family.columns[2].count != len(family.bounds) + 1:
-        raise FormatError("damaged: a histogram's bounds and buckets differ in number")
+        if family.kind in ("enum", "bool") and family.cell != "u64":
+            raise FormatError(f"damaged: a {family.kind} is kept in a word of another type")
+    else:
+        found = family.columns[: len(required)]
+        if tuple([(column.name, column.type) for column in found]) != required:
+            raise FormatError(f"damaged: a {family.kind} lacks the columns of its kind")
+        single = [column for column in found if column.type != "text" and column.name != "buckets"]
+        if any([column.count != 1 for column in single]):
+            raise FormatError(f"damaged: a column of a {family.kind} has several words")
+    if family.kind == "histogram":
+        bounds = family.bounds
+        if family.columns[2].count != len(bounds) + 1 or not bounds:
+            raise FormatError("damaged: a histogram's bounds and buckets differ in number")
+        if not all([a < b for a, b in zip(bounds, bounds[1:], strict=False)]) or not _finite(bounds[0], bounds[-1]):
+            raise FormatError("damaged: a histogram's bounds are not finite or do not rise")
+    if family.columns and family.flags & STAMPED and family.columns[-1] != Column("time", "u64"):
+        raise FormatError("damaged: a stamped cell has no column for its time")
+
+
+def _finite(*numbers: float) -> bool:
+    return all([abs(number) < float("inf") for number in numbers])
 
 
 def decode_series(body: bytes) -> tuple[int, tuple[str, ...]]:

@@ -7,7 +7,7 @@ import sys
 import time
 from _thread import get_native_id
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 from . import cells, fields, layout, registry
 from .errors import ClosedError, DefinitionError
@@ -26,7 +26,7 @@ class BaseMmStats(cells.Model):
     A model made twice with the same names and definitions gets the same cells.
     """
 
-    _fields: dict[str, fields.Field] = {}
+    _fields: ClassVar[dict[str, fields.Field]] = {}
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)

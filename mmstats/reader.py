@@ -169,7 +169,9 @@ class Snapshot(Mapping[str, values.AnyValue]):
         )
 
     def _rows(self) -> Iterator[tuple[Key, Any]]:
-        yield from zip(self._schema.words, self._words, strict=True)
+        for key, word in zip(self._schema.words, self._words, strict=True):
+            if word is not None:
+                yield key, word
         for (key, _), raw in zip(self._schema.compounds, self._compounds, strict=True):
             if raw is not None:
                 yield key, raw
@@ -322,9 +324,7 @@ def _read_v2(path: str, descriptor: int, head: bytes, found: os.stat_result, wit
     )
 
 
-def _read_values(
-    descriptor: int, schema: Schema, still: bool
-) -> tuple[tuple[Any, ...], list[Any], tuple[str, ...]]:
+def _read_values(descriptor: int, schema: Schema, still: bool) -> tuple[tuple[Any, ...], list[Any], tuple[str, ...]]:
     """All values of a file: one read for words, three for cells of several, in the order that counts.
 
     What is `still`, since its writer is dead, is read once.
@@ -336,20 +336,26 @@ def _read_values(
     if compounds and not still:
         data = os.pread(descriptor, size, start)
     problems: tuple[str, ...] = ()
-    if len(data) < size or (compounds and len(first) < size):
-        problems = ("cut off: some values are missing and stand as zero",)
+    there = start + min(len(data), len(first))
+    if there < schema.end:
+        problems = ("cut off: some values are missing",)
         data = data.ljust(size, b"\0")
         first = first.ljust(size, b"\0")
     words = schema.unpack(data)
+    if problems:
+        words = tuple([w if at + 8 <= there else None for w, at in zip(words, schema.offsets, strict=True)])
     if not compounds:
         return words, [], problems
     last = data if still else os.pread(descriptor, size, start).ljust(size, b"\0")
-    raws = []
+    raws: list[Any] = []
     unpack_head = _HEAD.unpack_from
     deadline = None
     for key, cell in compounds:
         plan = key.plan
         at = cell - start
+        if problems and cell + plan.family.cell_size > there:
+            raws.append(None)
+            continue
         if plan.packed is None:
             raws.append(_STAMPED[plan.family.cell].unpack_from(data, at))
             continue
@@ -403,9 +409,7 @@ class SnapshotV1(Snapshot):
         )  # fmt: skip
         verdict = process.Life(None, "a file of mmstats 0.x does not say who holds it")
         size = directory.disk_bytes(found)
-        super().__init__(
-            path, header, schema_of(b""), b"", (), [], verdict, size, (problem,) if problem else ()
-        )
+        super().__init__(path, header, schema_of(b""), b"", (), [], verdict, size, (problem,) if problem else ())
 
     @property
     def version(self) -> int:

@@ -21,7 +21,7 @@ _NAME = re.compile(
     r"|auth(?!or(?!i[sz]))|dsn(?![a-z])|conn(?:ection)?[-_.]?str|otlp\w{0,16}headers"
     r"|(?:access|account|aes|api|app|auth|crypto|deploy|hmac|host|licen[cs]e|master|pass|rsa|service|shared"
     r"|signing|ssh|storage)[-_.]?key"
-    r"|(?<!foreign)(?<!primary)(?<!public)(?<!routing)[-_.]keys?(?![a-z])|(?<![a-z])key\d*$"
+    r"|(?<!foreign)(?<!primary)(?<!public)(?<!routing)[-_.]keys?(?![a-z])|(?<![a-z_.-])key\d*$"
     r"|(?<![a-z])(?:creds?|csrf|cvv|mfa|otp|pin|pw|salt|sid|signing|ssn|totp|xsrf)(?![a-z])",
     re.IGNORECASE,
 )
@@ -36,7 +36,7 @@ _PEM = re.compile(
 
 _VALUE = re.compile(
     r"(?<![A-Za-z0-9])(?:"
-    r"eyJ[\w-]{8,4096}+(?:\.[\w-]*+){1,4}+"  # JSON web token
+    r"eyJ[\w-]{8,1024}+(?:\.[\w-]*+){1,4}+"  # JSON web token
     r"|(?:AKIA|ASIA|AGPA|AIDA|AROA)[A-Z0-9]{12,}"  # AWS
     r"|gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|gl[a-z]{2,5}-[\w-]{16,}"  # GitHub, GitLab
     r"|xox[a-z]-[\w-]{8,}|xapp-[\w-]{8,}|hooks\.slack\.com/services/[\w/-]+"  # Slack
@@ -114,7 +114,7 @@ def _without_named(value: str) -> str:
     done = 0
     for match in _NAMED.finditer(value):
         at = match.end()
-        if match.start() < done or not _introduces(match["name"], match["sign"], value[at : at + 1]):
+        if at < done or not _introduces(match["name"], match["sign"], value[at : at + 1]):
             continue
         end = _end_of_secret(value, match.start(), match["name"], match["sign"], at)
         if end > at:
@@ -139,13 +139,17 @@ def _end_of_secret(value: str, start: int, name: str, sign: str, at: int) -> int
     quoted = _QUOTED.match(value, at)
     if quoted:
         return quoted.end()
+    patterns = [_BRACKETED, _PLAIN]
     if _HEADER.search(name):
         before = value[start - 1 : start]
         end = value.find(before, at) if before in ("'", '"') else -1
-        line = _LINE.match(value, at)
-        return end if end >= 0 else line.end() if line else at
-    found = _BRACKETED.match(value, at) or _PLAIN.match(value, at)
-    return found.end() if found else at
+        if end >= 0:
+            return end
+        patterns = [_LINE]
+    for pattern in patterns:
+        found = pattern.match(value, at)
+        at = found.end() if found else at
+    return at
 
 
 def _unless_written(match: re.Match[str]) -> str:

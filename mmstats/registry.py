@@ -104,6 +104,7 @@ class Registry:
         self._memory: Segment | PrivateMemory | None = None
         self._spare = PrivateMemory(sys.maxsize)
         self._opening = False
+        self._numbers = 0
         self._early: dict[int, tuple[Any, memoryview]] = {}
 
     # Declaring what there is to record.
@@ -146,6 +147,8 @@ class Registry:
                 return existing, True
             if self._memory is None and not self._opening:
                 self._open()
+            if entry.number < 0 and not self._opening:
+                return self._overflow(entry), False
             cell = entry.field.make_cell(self, Series(entry, labels))
             if not self._opening:
                 fits = sum([len(label.encode("utf-8", "replace")) for label in labels]) <= MAX_LABEL_BYTES
@@ -189,6 +192,9 @@ class Registry:
         finally:
             self._opening = False
         # What signal handlers recorded meanwhile went to private memory: move it to its place.
+        for entry in list(self._entries.values()):
+            if entry.number < 0:
+                self._place_entry(entry)
         for cell, _ in list(self._early.values()):
             self._place_or_keep(cell)
         self._early.clear()
@@ -226,14 +232,13 @@ class Registry:
         util = sys.modules.get("multiprocessing.util")
         if util is not None:
             util.Finalize(None, _close_all, exitpriority=-100)  # see leave_parent
-        return Segment(
-            home, name, uuid, identity_texts(self.service), limit=limit, mode=mode, populate=self._populate
-        )
+        return Segment(home, name, uuid, identity_texts(self.service), limit=limit, mode=mode, populate=self._populate)
 
     def _populate(self, memory: Segment | PrivateMemory) -> None:
         """Write all families, in the order of their declaration, and the series that have no labels."""
-        for number, entry in enumerate(list(self._entries.values())):
-            entry.number = number
+        self._numbers = 0
+        for entry in list(self._entries.values()):
+            entry.number, self._numbers = self._numbers, self._numbers + 1
             self._place_family(entry, memory)
             if not entry.family.labelnames:
                 entry.target.unbind()
@@ -241,23 +246,25 @@ class Registry:
                     raise SegmentError(f"the limit of {memory.limit} bytes is too low: raise MMSTATS_MAX_BYTES")
 
     def _place_entry(self, entry: Entry) -> None:
-        """Add a family, declared after the file was made."""
-        entry.number = sum([other.number >= 0 for other in self._entries.values()])
+        """Add a family that was declared after the file was made; without room it stays private."""
+        assert self._memory is not None
+        # A number is never used twice, even where what it was for found no room.
+        entry.number, self._numbers = self._numbers, self._numbers + 1
+        reason = "it has reached its limit; raise MMSTATS_MAX_BYTES"
         try:
-            placed = self._memory is not None and self._place_family(entry, self._memory)
+            placed = self._place_family(entry, self._memory)
             if placed and not entry.family.labelnames:
-                placed = self._place(entry.target, limited=False)
+                placed = self._place(entry.target, limited=False, memory=self._memory)
         except (OSError, SegmentError) as error:
-            if self._strict:
-                raise SegmentError(f"the stat file could not be extended: {error}") from error
-            self._warn(f"the stat file could not be extended, so some stats stay in private memory: {error}")
-            placed = True
-        if not placed:
-            if self._strict:
-                raise SegmentError("the stat file has reached its limit: raise MMSTATS_MAX_BYTES")
-            self._warn("the stat file has reached its limit, so some stats stay in private memory: raise MMSTATS_MAX_BYTES")
-        if not entry.family.labelnames and not entry.target.bound:
-            entry.number = -1
+            placed = False
+            reason = str(error)
+        if placed:
+            return
+        entry.number = -1
+        if self._strict:
+            raise SegmentError(f"the stat file could not be extended: {reason}")
+        self._warn(f"the stat file could not be extended, so some stats stay in private memory: {reason}")
+        if not entry.family.labelnames:
             self._keep(entry.target)
 
     def _place_family(self, entry: Entry, memory: Segment | PrivateMemory) -> bool:
@@ -286,7 +293,10 @@ class Registry:
                 prepare,
                 limited=limited,
             )
-        except (OSError, SegmentError) as error:
+        except BaseException as error:
+            cell.unbind()
+            if not isinstance(error, (OSError, SegmentError)):
+                raise  # such as KeyboardInterrupt, out of a signal handler
             if memory is not None:
                 raise
             if limited:
@@ -542,11 +552,13 @@ def identity_texts(service: str) -> list[tuple[str, tuple[str, ...]]]:
     from . import __version__, redact
 
     asked = tuple([name.strip() for name in os.environ.get("MMSTATS_ENVIRON", "").split(",") if name.strip()])
-    variables = redact.environ({
-        name: value
-        for name, value in sorted(os.environ.items())
-        if name in ENVIRONMENT or name in asked or name.startswith(ENVIRONMENT_PREFIXES)
-    })
+    variables = redact.environ(
+        {
+            name: value
+            for name, value in sorted(os.environ.items())
+            if name in ENVIRONMENT or name in asked or name.startswith(ENVIRONMENT_PREFIXES)
+        }
+    )
     uid = os.getuid() if hasattr(os, "getuid") else -1
     gid = os.getgid() if hasattr(os, "getgid") else -1
     return [

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections import OrderedDict
-from typing import Any
+from itertools import pairwise
 
 from . import layout
 from .errors import FormatError
@@ -58,14 +58,15 @@ class Schema:
     """The definitions of a file.
 
     words: keys of the cells of one word, in the order in which `unpack` returns them
+    offsets: where each of them lies in the file
     compounds: ``(key, offset)`` of all other cells: stamped words and buffered ones
     start, end: the part of the file that all cells lie in
     problems: what could not be understood, for people
     """
 
     __slots__ = (
-        "_ends", "_families", "_identity", "_records", "_series", "compounds", "definitions", "end", "problems",
-        "start", "unpack", "words",
+        "_ends", "_families", "_identity", "_records", "_series", "compounds", "definitions", "end", "offsets",
+        "problems", "start", "unpack", "words",
     )  # fmt: skip
 
     def __init__(self, definitions: bytes, base: Schema | None, whole: int) -> None:
@@ -108,7 +109,7 @@ class Schema:
                 break
             size, kind, flags, cell = unpack(definitions, at)
             after = at + size
-            if size < 16 or size & 7 or after > end:
+            if size < 16 or size & 7 or after > end or size > layout.MAX_RECORD:
                 problems.append(_damaged(at))
                 break
             body = definitions[at + 16 : after]
@@ -117,7 +118,7 @@ class Schema:
                     key = get(body)
                     if key is None:
                         key = records[body] = _series(body, plans, flags)
-                    if cell & 7 or not cell:
+                    if cell & 7 or not 0 < cell < 1 << 40:
                         raise FormatError("damaged: a series points to no cell")
                     series.append((key, cell))
                 elif kind == layout.FAMILY:
@@ -139,11 +140,11 @@ class Schema:
     def _arrange(self, problems: list[str]) -> None:
         """Work out how to take all values out of the file at once."""
         series = self._series
-        if any([a[1] > b[1] for a, b in zip(series, series[1:], strict=False)]):
+        if any(a[1] > b[1] for a, b in pairwise(series)):
             series = sorted(series, key=lambda item: item[1])
         self.start = series[0][1] if series else 0
         at = self.start
-        words, formats, compounds = [], ["<"], []
+        words, offsets, formats, compounds = [], [], ["<"], []
         for key, cell in series:
             if cell < at:
                 problems.append(f"damaged: a cell of {key.plan.family.name!r} overlaps another one")
@@ -153,6 +154,7 @@ class Schema:
                     formats.append(f"{cell - at}x")
                 formats.append(_WORDS[key.plan.family.cell])
                 words.append(key)
+                offsets.append(cell)
                 at = cell + 8
             else:
                 if cell > at:
@@ -165,6 +167,7 @@ class Schema:
                 raise FormatError(f"damaged: its values span more than the limit of {layout.MAX_REGION} bytes")
         self.end = at
         self.words = words
+        self.offsets = offsets
         self.compounds = compounds
         self.unpack = struct.Struct("".join(formats)).unpack
 
@@ -269,4 +272,3 @@ def schema_of(definitions: bytes) -> Schema:
         for forgotten in _schemas.popitem(last=False)[1]:
             _remembered -= len(forgotten.definitions) + 4096
     return schema
-

@@ -111,9 +111,9 @@ class Segment:
             self.view = memoryview(self._map)
             who = process.myself()
             header = layout.Header(
-                minor=layout.MINOR, first_definition=first, committed=first, state=layout.STARTING, uuid=uuid, created=time.time_ns(),
-                pid=who.pid, start_ticks=who.start_ticks, boot_id=who.boot_id, pid_namespace=who.pid_namespace,
-                inode=found.st_ino,
+                minor=layout.MINOR, first_definition=first, committed=first, state=layout.STARTING,
+                uuid=uuid, created=time.time_ns(), pid=who.pid, start_ticks=who.start_ticks, boot_id=who.boot_id,
+                pid_namespace=who.pid_namespace, inode=found.st_ino,
             )  # fmt: skip
             padding = layout.encode_padding(first - layout.HEADER_BYTES - len(texts))
             self.view[layout.HEADER_BYTES : first] = texts + padding
@@ -158,6 +158,10 @@ class Segment:
                 self.view[definitions:after] = record
                 if prepare is not None:
                     prepare(self.view, values)
+            except BaseException:
+                # Raised by a signal handler, say: leave no gap that readers stop at.
+                self.view[definitions:after] = layout.encode_padding(len(record))
+                raise
             finally:
                 self._writing -= 1
             # What was added by a signal handler meanwhile lies behind and is whole by now.
@@ -231,7 +235,7 @@ class Segment:
         self.view = memoryview(b"")
         if mapped is None:
             return
-        self._map = None
+        del self._map
         try:
             if view is not None:
                 view.release()

@@ -15,9 +15,10 @@ from typing import Any
 from .layout import Family
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
-    """Base of all values: what they have of their family."""
+class _OfFamily:
+    """What all values have of their family."""
+
+    __slots__ = ()
 
     family: Family
 
@@ -42,6 +43,13 @@ class Value:
     def aggregate(self) -> str:
         """How the values of several processes become one."""
         return self.family.aggregate
+
+
+@dataclass(frozen=True, slots=True)
+class Value(_OfFamily):
+    """Base of all values of one series."""
+
+    family: Family
 
     @property
     def value(self) -> Any:
@@ -206,7 +214,7 @@ class StructValue(Value):
         return dict(self.items)
 
 
-class _ByKey(Mapping[Any, Value]):
+class _ByKey(_OfFamily, Mapping[Any, Value]):
     """Values of one family under keys."""
 
     __slots__ = ("_values", "family")
@@ -226,12 +234,6 @@ class _ByKey(Mapping[Any, Value]):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} of {len(self)}>"
-
-    name = Value.name
-    kind = Value.kind
-    unit = Value.unit
-    help = Value.help
-    aggregate = Value.aggregate
 
     @property
     def value(self) -> dict[Any, Any]:

@@ -208,6 +208,25 @@ def test_the_program_of_the_page_makes_the_bytes_of_the_page(monkeypatch: pytest
     assert bytes(made) == shown
 
 
+def test_what_the_example_lacks_is_laid_out_as_the_page_says() -> None:
+    columns = (layout.Column("text", "text", 0x1234), layout.Column("time", "u64"))
+    text = layout.Family("t", "text", "buffered", "last", columns=columns, flags=layout.STAMPED)
+    record = layout.encode_family(0x89AB, text)
+    assert record[6:8] == b"\x04\x00"  # flags
+    assert record[16:24] == bytes.fromhex("ab 89 00 00 07 05 04 00")
+    assert record[48:56] == bytes.fromhex("04 00 00 00 34 12 00 00")  # column type and count
+    assert text.cell_size == 24 + 2 * (8 + 0x1238 + 8)
+    enum = layout.Family("e", "enum", "u64", "last", states=("a", "b"), flags=layout.STAMPED)
+    assert enum.cell_size == 16
+    assert layout.encode_family(0, enum)[40:] == bytes.fromhex(
+        "09 00 00 00 01 00 00 00 61 00 00 00 00 00 00 00 09 00 00 00 01 00 00 00 62 00 00 00 00 00 00 00"
+    )
+    assert layout.encode_series(7, ("x",), 0x12345678, layout.OVERFLOW) == bytes.fromhex(
+        "28 00 00 00 03 00 01 00 78 56 34 12 00 00 00 00 07 00 00 00 00 00 00 00"
+        "0a 00 00 00 01 00 00 00 78 00 00 00 00 00 00 00"
+    )
+
+
 # The tables.
 
 

@@ -1,0 +1,118 @@
+"""The command line: one module a subcommand, each with ``HELP``, ``add_arguments`` and ``run``.
+
+Built on argparse, so that it works where nothing but the writer is installed; rich and argcomplete
+make it nicer where they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+import mmstats
+from mmstats import cells
+from mmstats.errors import MmStatsError, TargetError
+
+from .console import Console
+
+COMMANDS = ("ls", "show", "watch", "prune", "doctor", "completion")
+
+#: Exit codes: 1 for nothing found or a failure, 2 for wrong use, as argparse has it.
+FAILURE = 1
+
+
+class Version(argparse.Action):
+    """``--version``: what runs, and how."""
+
+    def __init__(self, *args: Any, **keywords: Any) -> None:
+        super().__init__(*args, nargs=0, **keywords)
+
+    def __call__(self, parser: argparse.ArgumentParser, *rest: Any) -> None:
+        print(version(parser.prog))
+        parser.exit()
+
+
+def version(program: str) -> str:
+    speed = "compiled" if cells.COMPILED else "uncompiled"
+    return (
+        f"{program} {mmstats.__version__} (cells {speed}, {platform.python_implementation()}"
+        f" {platform.python_version()}, file format 2)"
+    )
+
+
+def common() -> argparse.ArgumentParser:
+    """The options that every subcommand has."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--path", metavar="DIR", help="look for stat files here (default: $MMSTATS_PATH, or yours)")
+    parser.add_argument("--json", action="store_true", help="print JSON for programs, with a schema number")
+    parser.add_argument(
+        "--color", choices=("auto", "always", "never"), default="auto", help="colours (default: on a terminal)"
+    )
+    return parser
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    main = argparse.ArgumentParser(
+        prog="mmstats",
+        description="See the stats of Python processes, alive or dead.",
+        epilog="A TARGET is a pid, a service, a uuid, a file's name or a path. `mmstats COMMAND --help` tells more.",
+    )
+    main.add_argument("--version", action=Version, help="say which version and which implementation runs")
+    subparsers = main.add_subparsers(dest="command", metavar="COMMAND")
+    for name in COMMANDS:
+        module = import_module(f"{__name__}.{name}")
+        sub = subparsers.add_parser(
+            name,
+            help=module.HELP,
+            description=module.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            parents=[common()],
+        )
+        module.add_arguments(sub)
+        sub.set_defaults(run=module.run)
+    return main
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    return run(parser(), arguments)
+
+
+def run(command_line: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int:
+    """Parse, run, and turn what goes wrong into a message and an exit code."""
+    try:
+        import argcomplete
+
+        argcomplete.autocomplete(command_line)
+    except ImportError:
+        pass  # the shell completes nothing, that is all
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    options = command_line.parse_args(arguments)
+    if not options.command:
+        command_line.print_help()
+        return 2
+    try:
+        console = Console(colour={"auto": None, "always": True, "never": False}[options.color])
+        status = options.run(options, console)
+        console.flush()
+    except TargetError as error:
+        print(f"{command_line.prog}: {error}", file=sys.stderr)
+        return FAILURE
+    except MmStatsError as error:
+        print(f"{command_line.prog}: {error}", file=sys.stderr)
+        return FAILURE
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has gone: end quietly, also when the stream is closed at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return int(status)
