@@ -536,10 +536,12 @@ class Struct(Cell):
             copy(b + at, data, size)
         else:
             b[at : at + size] = data
-        self._values = values
         if cython.compiled:
             fence()
         w[1] = seq
+        before = self._values  # kept until here: what goes with it may run the program's code
+        self._values = values
+        del before
         return True
 
     def get(self) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def configured() -> str | None:
 
 def defaults() -> list[str]:
     """This user's own directories in order of preference; they need not exist."""
-    uid = os.getuid() if hasattr(os, "getuid") else 0
+    uid = os.geteuid() if hasattr(os, "geteuid") else 0
     bases = [SHARED_MEMORY] if sys.platform == "linux" else []
     return [os.path.join(base, f"{PREFIX}{uid}") for base in [*bases, temporary()]]
 
@@ -46,29 +46,20 @@ def file_mode() -> int:
     except ValueError:
         mode = -1
     if not 0 <= mode <= 0o777 or mode & 0o600 != 0o600 or mode & 0o133:
-        raise ConfigurationError(
-            f"MMSTATS_MODE={text} is no mode for a stat file: use 0600, 0640, 0660, 0644 or the like"
-        )
+        raise ConfigurationError(f"MMSTATS_MODE={text} is no mode for a stat file: use 0600, 0640 or 0644")
     return mode
 
 
 def prepare(path: str | None = None) -> str:
     """The directory to write into, made if need be. Raises `OSError` with the reason if there is none.
 
-    An explicit one, from the argument or from `MMSTATS_PATH`, is trusted as it is. Of the default
-    ones only a real directory that is ours and closed to others is used.
+    An explicit one, from the argument or from `MMSTATS_PATH`, is trusted as it is, symbolic link or
+    not. Of the default ones only a real directory that is ours and closed to others is used.
     """
     explicit = os.path.abspath(path) if path else configured()
     if explicit:
         if not os.path.isdir(explicit):
-            # A group that may read the files must be let into their directory.
-            mode = 0o750 if file_mode() & 0o040 else 0o700
-            os.makedirs(os.path.dirname(explicit), exist_ok=True)
-            try:
-                os.mkdir(explicit, mode)
-            except FileExistsError:
-                if not os.path.isdir(explicit):
-                    raise
+            _make(explicit)
         return explicit
     reasons = []
     for candidate in defaults():
@@ -86,6 +77,25 @@ def prepare(path: str | None = None) -> str:
     raise OSError(f"no directory for stat files: {'; '.join(reasons)}; set MMSTATS_PATH to one")
 
 
+def _make(path: str) -> None:
+    """Make the directory that the operator named, and let in those who may read its files."""
+    readers = file_mode()
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        os.mkdir(path, 0o700)
+        if readers & 0o044:
+            # The umask would keep them out. What the directory inherited, such as setgid, stays.
+            mode = stat.S_IMODE(os.stat(path).st_mode)
+            os.chmod(path, mode | (0o050 if readers & 0o040 else 0) | (0o005 if readers & 0o004 else 0))
+    except OSError as error:
+        if not os.path.isdir(path):
+            raise OSError(
+                error.errno,
+                f"{error.strerror}: make it, or set MMSTATS_PATH to a directory that can be written to",
+                path,
+            ) from error
+
+
 def refuse(path: str) -> str | None:
     """Why a default directory is not to be used; None if it may be."""
     found = os.lstat(path)
@@ -93,11 +103,11 @@ def refuse(path: str) -> str | None:
         return f"{path} is a symbolic link"
     if not stat.S_ISDIR(found.st_mode):
         return f"{path} is not a directory"
-    if found.st_uid != os.getuid():
+    if found.st_uid != os.geteuid():
         return f"{path} belongs to uid {found.st_uid}"
     if found.st_mode & 0o077:
         return f"{path} is open to others (mode {stat.S_IMODE(found.st_mode):04o})"
-    if not os.access(path, os.W_OK | os.X_OK):
+    if not os.access(path, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
         return f"{path} can't be written to"
     return None
 
@@ -112,7 +122,7 @@ def readable() -> list[str]:
         return [explicit]
     own = defaults()
     candidates = list(own)
-    if hasattr(os, "getuid") and os.getuid() == 0:
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
         for base in dict.fromkeys(os.path.dirname(path) for path in own):
             try:
                 names = sorted(os.listdir(base))

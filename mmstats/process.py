@@ -56,13 +56,17 @@ def pid_namespace() -> int:
 def start_ticks(pid: int) -> int | None:
     """When `pid` started, in clock ticks since boot; 0 if that can't be told, None if it is dead.
 
-    A zombie is dead: it holds no lock and runs no code. (proc(5), fields 3 and 22 of ``stat``.)
+    A zombie is dead: it holds no lock and runs no code. One with other threads is a process that
+    lives on without its main thread. (proc(5), fields 3, 20 and 22 of ``stat``.)
     """
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            # The command name may hold anything, parentheses included: the last one ends it.
-            fields = file.read().rpartition(b")")[2].split()
-        return None if fields[0] in (b"Z", b"X") else int(fields[19])
+        # With the /proc of another pid namespace this would be about some other process.
+        if os.readlink("/proc/self") == str(os.getpid()):
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                # The command name may hold anything, parentheses included: the last one ends it.
+                fields = file.read().rpartition(b")")[2].split()
+            ended = fields[0] == b"X" or (fields[0] == b"Z" and int(fields[17]) <= 1)
+            return None if ended else int(fields[19])
     except (OSError, ValueError, IndexError):
         pass
     try:

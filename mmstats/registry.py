@@ -204,7 +204,7 @@ class Registry:
         if os.environ.get("MMSTATS_DISABLE", "") not in ("", "0"):
             return self._private(limit)
         try:
-            limit = _limit()
+            limit = disk_limit()
             _check_platform()
             return self._make_segment(limit)
         except (OSError, SegmentError, ConfigurationError) as error:
@@ -494,7 +494,8 @@ def _warn(message: str) -> None:
             pass  # there is nowhere left to say it
 
 
-def _limit() -> int:
+def disk_limit() -> int:
+    """`MMSTATS_MAX_BYTES`, or the default. Raises `ConfigurationError`."""
     text = os.environ.get("MMSTATS_MAX_BYTES")
     if not text:
         return DEFAULT_LIMIT

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from . import directory, layout, process
 from .errors import FormatError
+from .life import Witnesses, life
 
 #: Dead files that a new process leaves of its own service.
 KEEP = 5
@@ -28,7 +29,7 @@ class Dead:
     created: int
 
 
-def writer_of(path: str) -> tuple[layout.Header, process.Life, os.stat_result]:
+def writer_of(path: str, witnesses: Witnesses | None = None) -> tuple[layout.Header, process.Life, os.stat_result]:
     """A file's header and whether its writer lives. Raises `OSError` and `FormatError`."""
     flags = os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_NOFOLLOW", 0) | os.O_CLOEXEC
     descriptor = os.open(path, flags)
@@ -37,45 +38,18 @@ def writer_of(path: str) -> tuple[layout.Header, process.Life, os.stat_result]:
         if not stat.S_ISREG(found.st_mode):
             raise FormatError("not a regular file")
         header = layout.decode_header(os.pread(descriptor, layout.HEADER_BYTES, 0))
-        return header, life(descriptor, header, found), found
+        return header, life(descriptor, header, found, witnesses or Witnesses()), found
     finally:
         os.close(descriptor)
-
-
-_here: process.Identity | None = None
-
-
-def here() -> process.Identity:
-    """The identity of this process, looked up once."""
-    global _here
-    if _here is None or _here.pid != os.getpid():
-        _here = process.myself()
-    return _here
-
-
-def life(descriptor: int, header: layout.Header, found: os.stat_result) -> process.Life:
-    """Whether the writer of an open file lives."""
-    me = here()
-    known = any(header.boot_id) and any(me.boot_id)
-    same_boot = header.boot_id == me.boot_id if known else None
-    same_namespace = bool(same_boot and header.pid_namespace and header.pid_namespace == me.pid_namespace)
-    return process.judge(
-        closed=header.state == layout.CLOSED,
-        locked=bool(header.flags & layout.LOCKED),
-        held=process.lock_held(descriptor),
-        original=header.inode == found.st_ino,
-        same_boot=same_boot,
-        same_namespace=same_namespace,
-        running=process.witness(header.pid, header.start_ticks) if same_namespace else None,
-    )
 
 
 def dead_files(paths: Iterable[str]) -> list[Dead]:
     """Those of `paths` whose writers are known to be dead, the newest first."""
     dead = []
+    witnesses = Witnesses()
     for path in paths:
         try:
-            header, verdict, found = writer_of(path)
+            header, verdict, found = writer_of(path, witnesses)
         except (OSError, FormatError):
             continue  # not ours to judge, so not ours to delete
         if verdict.alive is False:
@@ -119,20 +93,19 @@ def remove(files: Iterable[Dead]) -> list[Dead]:
 
 def prune_service(home: str, service: str) -> list[Dead]:
     """What a new process does before it makes its file: leave few dead ones of its own service."""
-    start = f"{service}-"
     try:
         names = os.listdir(home)
     except OSError:
         return []
     for name in names:
-        if name.startswith(f".{start}") and name.endswith(layout.SUFFIX + ".tmp"):
+        if name.startswith(".") and name.endswith(".tmp") and service_of(name[1:-4]) == service:
             _remove_unfinished(os.path.join(home, name))
     mine = [os.path.join(home, name) for name in names if service_of(name) == service]
-    if len(mine) <= 1:
+    if not mine:
         return []
     try:
         system = os.statvfs(home)
-        share = system.f_blocks * system.f_frsize // SHARE
+        share = system.f_blocks * system.f_frsize // SHARE or None  # a tmpfs without a limit says 0
     except OSError:
         share = None
     return remove(surplus(dead_files(mine), keep=KEEP, max_bytes=share))
@@ -147,17 +120,25 @@ def service_of(name: str) -> str | None:
 
 
 def _remove_unfinished(path: str) -> None:
-    """Delete what a process left that was killed while it made its file."""
+    """Delete what a process left that was killed while it made its file, but not one that was stopped."""
     try:
-        if time.time() - os.lstat(path).st_mtime > STALE:
+        if time.time() - os.lstat(path).st_mtime > STALE and not _being_made(path):
             os.unlink(path)
     except OSError:
         pass  # somebody else was faster
 
 
+def _being_made(path: str) -> bool:
+    try:
+        return writer_of(path)[1].alive is True
+    except FormatError:
+        return False  # nothing is in it yet
+
+
 def free_name(home: str, name: str, pid: int) -> str:
     """`name`, or `name` with the pid in it where a file of that name may belong to somebody alive."""
     path = os.path.join(home, name)
+    _remove_unfinished(os.path.join(home, f".{name}.tmp"))
     if not os.path.lexists(path):
         return name
     try:
@@ -173,7 +154,10 @@ def free_name(home: str, name: str, pid: int) -> str:
 def _version_1_alive(path: str) -> bool | None:
     """A file of mmstats 0.x, which the program is about to replace as 0.x itself did, is dead."""
     try:
-        with open(path, "rb") as file:
-            return False if file.read(1) == b"\x01" else None
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO must not stop us
+        try:
+            return False if os.read(descriptor, 1) == b"\x01" else None
+        finally:
+            os.close(descriptor)
     except OSError:
         return None

@@ -50,8 +50,9 @@ class Console:
         if self._rich is not None:
             self._rich_table(headers, rows, numeric)
             return
-        widths = [max(len(row[i]) for row in [headers, *rows]) for i in range(len(headers))]
-        for row in [headers, *rows]:
+        lines = [headers, *rows] if any(headers) else rows
+        widths = [max([len(row[i]) for row in lines], default=0) for i in range(len(headers))]
+        for row in lines:
             cells = [cell.rjust(width) if i in numeric else cell.ljust(width)
                      for i, (cell, width) in enumerate(zip(row, widths, strict=True))]  # fmt: skip
             self.line("  ".join(cells).rstrip())
@@ -60,7 +61,7 @@ class Console:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(box=None, pad_edge=False, header_style="bold")
+        table = Table(box=None, pad_edge=False, header_style="bold", show_header=any(headers))
         for i, header in enumerate(headers):
             table.add_column(header, justify="right" if i in numeric else "left", overflow="fold")
         for row in rows:

@@ -7,6 +7,7 @@ block for each bucket.
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -62,8 +63,8 @@ def choose(options: argparse.Namespace) -> list[Snapshot]:
     chosen: dict[str, Snapshot] = {}
     for target in options.targets:
         found = targets.find(target, options.path)
-        if len({snapshot.process.service for snapshot in found}) > 1 or target not in (found[0].process.service, "."):
-            found = found if target.startswith(("/", ".")) else [targets.only(target, found)]
+        if not os.path.isdir(target) and any(snapshot.process.service != target for snapshot in found):
+            found = [targets.only(target, found)]
         chosen.update({snapshot.path: snapshot for snapshot in found})
     return list(chosen.values())
 

@@ -15,7 +15,11 @@ from hypothesis import strategies as st
 from mmstats import redact
 
 # Written in pieces, so that no scanner of sources takes them for secrets that leaked.
-JWT = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9." + "eyJzdWIiOiIxMjM0NTY3ODkwIn0." + "SflKxwRJSMeKKF2QT4fwpMeJf36POk6yJV_adQssw5c"
+JWT = (
+    "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9."
+    + "eyJzdWIiOiIxMjM0NTY3ODkwIn0."
+    + "SflKxwRJSMeKKF2QT4fwpMeJf36POk6yJV_adQssw5c"
+)
 PEM_BODY = "MIIEpAIBAAKCAQEA3Tz2mr7SZiAMfQyuvBjM9OiJjRazXBZ1BjP5CE/Wm/Rr500P"
 
 
@@ -96,7 +100,18 @@ SECRET_VALUES = {
     "pem, in one line": pem(newline="\\n"),
     "pem, cut off": pem()[:90],
 }
-AROUND = ["{}", "got {} from upstream", "x={}", "'{}'", '"{}",', "({})", "<{}>", "a,{};b", "sent {}.", "https://x/?q={}&r=1"]
+AROUND = [
+    "{}",
+    "got {} from upstream",
+    "x={}",
+    "'{}'",
+    '"{}",',
+    "({})",
+    "<{}>",
+    "a,{};b",
+    "sent {}.",
+    "https://x/?q={}&r=1",
+]
 
 
 @pytest.mark.parametrize("around", AROUND)
@@ -265,13 +280,16 @@ def test_the_environment_is_redacted_by_name_and_by_value() -> None:
 
 ANYTHING = st.text(st.characters(exclude_categories=()), max_size=200)  # lone surrogates too, as in a real argv
 PIECES = st.lists(
-    st.sampled_from([*SECRET_VALUES.values(), *NAMED_SECRETS, *SECRET_NAMES, *"=:\"'\\ \n-_/@&;,<>[](){}."]), max_size=12
+    st.sampled_from([*SECRET_VALUES.values(), *NAMED_SECRETS, *SECRET_NAMES, *"=:\"'\\ \n-_/@&;,<>[](){}."]),
+    max_size=12,
 ).map("".join)
 NAMES = st.sampled_from(SECRET_NAMES)
 #: Longer than what it could be mistaken for, and of no letter that also stands around it.
 QUOTABLE = st.text(st.characters(codec="utf-8"), min_size=4, max_size=40).map(lambda text: f"ZQ{text}QZ")
 PLAIN = st.text("ABCxyz0189!$%*+-./?@^_~#|(){}[]=:", min_size=4, max_size=40).map(lambda text: f"ZQ{text}QZ")
-WORDS = st.lists(st.sampled_from(["started", "a=1", "x: y", "-v", "--workers 2", "http://h/", "[ok]", "it's", "1,2;3", ""]))
+WORDS = st.lists(
+    st.sampled_from(["started", "a=1", "x: y", "-v", "--workers 2", "http://h/", "[ok]", "it's", "1,2;3", ""])
+)
 WORDS_AROUND = WORDS.map(" ".join)
 
 
@@ -292,7 +310,9 @@ def test_no_secret_survives_beside_its_name_in_a_command_line_or_the_environment
         assert all(secret not in argument for argument in redact.argv(["app", *arguments, "app:app"]))
 
 
-@given(name=NAMES, secret=QUOTABLE, before=st.dictionaries(st.sampled_from(["a", "user", "it's"]), QUOTABLE, max_size=2))
+@given(
+    name=NAMES, secret=QUOTABLE, before=st.dictionaries(st.sampled_from(["a", "user", "it's"]), QUOTABLE, max_size=2)
+)
 def test_no_secret_survives_beside_its_name_in_json_or_a_repr(name: str, secret: str, before: dict[str, str]) -> None:
     before = {key: value.replace(secret, "") for key, value in before.items()}
     for dumped in (

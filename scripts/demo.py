@@ -1,0 +1,173 @@
+"""Drive `scripts/demo`: serve, send requests, kill a worker, read what it left, and check the sums."""
+
+from __future__ import annotations
+
+import collections
+import http.client
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import mmdebug
+import mmstats
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+REQUESTS = (("GET", "/"), ("GET", "/items/7"), ("POST", "/basket"), ("GET", "/items/42"), ("GET", "/missing"))
+
+
+def say(text: str) -> None:
+    print(f"\n\033[1m# {text}\033[0m" if sys.stdout.isatty() else f"\n# {text}", flush=True)
+
+
+def wait_for(condition: Callable[[], Any], what: str) -> Any:
+    deadline = time.monotonic() + 15
+    while not (found := condition()):
+        if time.monotonic() > deadline:
+            raise SystemExit(f"demo: waited 15 s for {what}")
+        time.sleep(0.02)
+    return found
+
+
+def command(*arguments: str) -> None:
+    print(f"$ {' '.join(arguments)}", flush=True)
+    subprocess.run([sys.executable, "-m", *arguments], check=True)
+
+
+def workers() -> list[mmstats.Snapshot]:
+    return list(mmstats.read_all(service="shop").alive.values())
+
+
+class Client:
+    """Sends requests and counts the answers that it got."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.answers: collections.Counter[tuple[str, str]] = collections.Counter()
+        self.cut_off = 0
+        self._lock = threading.Lock()
+
+    def send(self, request: tuple[str, str]) -> None:
+        method, path = request
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        try:
+            connection.request(method, path)
+            response = connection.getresponse()
+            response.read()
+            with self._lock:
+                self.answers[method, str(response.status)] += 1
+        except (OSError, http.client.HTTPException):
+            with self._lock:
+                self.cut_off += 1
+        finally:
+            connection.close()
+
+    def send_many(self, count: int) -> None:
+        requests = [REQUESTS[i % len(REQUESTS)] for i in range(count)]
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(self.send, requests))
+
+
+def main() -> int:
+    base = "/dev/shm" if os.path.isdir("/dev/shm") else None
+    home = tempfile.mkdtemp(prefix="mmstats-demo-", dir=base)
+    os.environ["MMSTATS_PATH"] = home
+    listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+    server = None
+    try:
+        server = serve(listener)
+        return play(Client(listener.getsockname()[1]), server)
+    finally:
+        if server is not None and server.poll() is None:
+            server.kill()
+            server.wait()
+        listener.close()
+        shutil.rmtree(home)
+
+
+def serve(listener: socket.socket) -> subprocess.Popen[bytes]:
+    """gunicorn on a socket that is bound already, so that no port can be taken twice."""
+    arguments: Sequence[str] = (
+        "--worker-class", "gevent", "--workers", "2", "--bind", f"fd://{listener.fileno()}", "--chdir", HERE,
+        "--log-level", "error", "demo_app:app",
+    )  # fmt: skip
+    say("gunicorn with two gevent workers serves a small shop (scripts/demo_app.py)")
+    print(f"$ gunicorn {' '.join(arguments)}", flush=True)
+    return subprocess.Popen([sys.executable, "-m", "gunicorn", *arguments], pass_fds=[listener.fileno()])
+
+
+def play(client: Client, server: subprocess.Popen[bytes]) -> int:
+    wait_for(lambda: len(workers()) == 2, "two workers")
+    client.send_many(300)
+    say("300 requests later: who records?")
+    command("mmstats", "ls")
+    say("What do they record? Both workers as one:")
+    command("mmstats", "show", "shop", "--merge")
+
+    slow = threading.Thread(target=client.send, args=(("GET", "/report"),))
+    slow.start()
+    victim = wait_for(busy, "a worker that answers the slow request").process.pid
+    say(f"Worker {victim} is in the middle of a request. SIGKILL:")
+    os.kill(victim, signal.SIGKILL)
+    slow.join()
+    print(f"killed; its client's connection was cut off: {client.cut_off == 1}")
+    wait_for(lambda: len(workers()) == 2, "gunicorn to start another worker")
+    client.send_many(100)
+    say("gunicorn has started another worker, and 100 more requests were answered. The dead one's file is still there:")
+    command("mmstats", "ls")
+    say("What it left:")
+    command("mmdebug", "postmortem", str(victim))
+    return check(client, victim, server)
+
+
+def busy() -> mmstats.Snapshot | None:
+    for snapshot in workers():
+        if snapshot["in_flight"].value and snapshot["last_route"].value == "GET /report":
+            return snapshot
+    return None
+
+
+def check(client: Client, victim: int, server: subprocess.Popen[bytes]) -> int:
+    """Compare what was sent with what living and dead workers counted."""
+    say("Do the counters of the dead and the living add up to what was sent?")
+    fleet = mmstats.read_all(service="shop")
+    counted = {labels: value.value for labels, value in fleet.merge()["requests"].items()}
+    by_dead = mmdebug.load(next(s.path for s in fleet.values() if s.process.pid == victim)).stats
+    failures = []
+    for key in sorted(client.answers | collections.Counter(counted)):
+        sent, found = client.answers[key], counted.get(key, 0)
+        dead = by_dead["requests"].get(key)
+        print(f"  {key[0]:4} {key[1]}: answered {sent:3}, counted {found:3}"
+              f" ({dead.value if dead is not None else 0} of them by the dead worker)")  # fmt: skip
+        if sent != found:
+            failures.append(f"{key}: {sent} were answered and {found} counted")
+    if client.cut_off != 1 or by_dead["in_flight"].value != 1:
+        failures.append("the request that was cut off is not the one that the dead worker was in the middle of")
+    if by_dead.process.state != "died":
+        failures.append(f"the killed worker is told to have {by_dead.process.state}")
+
+    server.send_signal(signal.SIGTERM)
+    server.wait(timeout=20)
+    ended = collections.Counter(snapshot.process.state for snapshot in mmstats.read_all(service="shop").values())
+    print(f"  after gunicorn's end: {ended['died']} worker died, {ended['closed']} closed cleanly")
+    if ended != {"died": 1, "closed": 2}:
+        failures.append(f"one worker was killed and two ended cleanly, but their files say {dict(ended)}")
+    for failure in failures:
+        print(f"WRONG: {failure}", file=sys.stderr)
+    say("It does not add up." if failures else f"It adds up: {client.answers.total()} requests, none lost.")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    try:
+        raise SystemExit(main())
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
