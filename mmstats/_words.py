@@ -73,6 +73,8 @@ def single(value: float) -> float:
         rounded: float = _SINGLE.unpack(_SINGLE.pack(value))[0]
     except OverflowError:
         return float("inf") if value > 0 else float("-inf")
+    except struct.error:
+        raise TypeError(f"must be real number, not {type(value).__name__}") from None
     return rounded
 
 

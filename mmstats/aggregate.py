@@ -78,7 +78,9 @@ def merge(snapshots: Iterable[Snapshot]) -> Merged:
     parts: dict[Key, _Parts] = {}
     plain: dict[int, list[Snapshot]] = {}
     for snapshot in everyone:
-        plain.setdefault(id(snapshot._schema), []).append(snapshot)
+        schema = snapshot._schema
+        whole = len(snapshot._data) == schema.end - schema.start
+        plain.setdefault(id(schema) if whole else id(snapshot), []).append(snapshot)
     for group in plain.values():
         if group[0].version == layout.MAJOR:
             _fold(group[0]._schema, group, parts)
@@ -92,19 +94,17 @@ def merge(snapshots: Iterable[Snapshot]) -> Merged:
 def _fold(schema: Schema, group: list[Snapshot], parts: dict[Key, _Parts]) -> None:
     """Fold the files of one schema column by column."""
     living = [snapshot for snapshot in group if snapshot.alive is not False]
-    rows = [snapshot._words for snapshot in group]
-    live_rows = rows if len(living) == len(group) else [snapshot._words for snapshot in living]
-    columns: Sequence[Any] = list(zip(*rows, strict=True)) if len(rows) > 1 else [(word,) for word in rows[0]]
-    if live_rows is rows:
-        live_columns = columns
+    cut_off = len(group[0]._data) < schema.end - schema.start  # then it is a group of one
+    columns = _columns(schema, group, cut_off)
+    if len(living) == len(group):
+        pairs = ((column, column) for column in columns)
     else:
-        live_columns = list(zip(*live_rows, strict=True)) or [()] * len(columns)
-    damaged = any([snapshot.problems for snapshot in group])
+        pairs = zip(columns, _columns(schema, living, cut_off), strict=True)
     get = parts.get
-    for at, key in enumerate(schema.words):
+    for key, (all_column, live_column) in zip(schema.words, pairs, strict=True):
         family = key.plan.family
         cumulative = family.kind in CUMULATIVE
-        column = columns[at] if cumulative else live_columns[at]
+        column = all_column if cumulative else live_column
         part = get(key)
         if part is None:
             part = parts[key] = _Parts()
@@ -112,7 +112,7 @@ def _fold(schema: Schema, group: list[Snapshot], parts: dict[Key, _Parts]) -> No
         if fold is None:
             part.each.append((group if cumulative else living, column))
             continue
-        if damaged:
+        if cut_off:
             column = [word for word in column if word is not None]
         if column:
             part.folded.append(fold(column) if len(column) > 1 else column[0])
@@ -132,6 +132,12 @@ def _fold(schema: Schema, group: list[Snapshot], parts: dict[Key, _Parts]) -> No
         if raws:
             part.folded.append(_fold_samples(family, raws))
             part.count += len(raws)
+
+
+def _columns(schema: Schema, group: list[Snapshot], cut_off: bool) -> Iterator[list[Any]]:
+    if cut_off:
+        return ([word for snapshot in group] for word in schema.values(group[0]._data if group else b""))
+    return schema.columns([snapshot._data for snapshot in group])
 
 
 def _fold_samples(family: layout.Family, raws: list[tuple[Any, ...]]) -> tuple[Any, ...]:

@@ -416,7 +416,7 @@ class Text(Cell):
         if not (self._w and ALIVE[0]):
             self._wake()
         if type(value) is not str:
-            value = _as_text(value)
+            value = as_text(value)
         try:
             size = utf8_size(value, self._size)
         except UnicodeEncodeError:
@@ -481,8 +481,13 @@ class Info(Text):
 
         return json.loads(Text.get(self) or "{}")
 
+    @property
+    def value(self) -> dict[str, str]:  # type: ignore[override]
+        return self.get()
 
-def _as_text(value: Any) -> str:
+
+def as_text(value: Any) -> str:
+    """`value`, which must be str or bytes, as str."""
     if isinstance(value, str):
         return str(value)
     if isinstance(value, (bytes, bytearray)):
@@ -830,14 +835,12 @@ class Timing:
 
     def __call__(self, function: Any) -> Any:
         """Decorate `function` so that each of its calls is timed."""
-        from functools import wraps
+        from .decorators import inside
 
-        @wraps(function)
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            with Timing(self.cell, self._clock):
-                return function(*args, **kwargs)
+        return inside(self._again, function)
 
-        return timed
+    def _again(self) -> Timing:
+        return Timing(self.cell, self._clock)
 
     def start(self) -> None:
         """Start timing; `stop` in the same thread, greenlet or task ends it."""
@@ -911,14 +914,9 @@ class InProgress:
         self._gauge.dec()
 
     def __call__(self, function: Any) -> Any:
-        from functools import wraps
+        from .decorators import inside
 
-        @wraps(function)
-        def tracked(*args: Any, **kwargs: Any) -> Any:
-            with self:
-                return function(*args, **kwargs)
-
-        return tracked
+        return inside(lambda: self, function)
 
 
 class CountExceptions:
@@ -938,14 +936,9 @@ class CountExceptions:
             self._counter.inc()
 
     def __call__(self, function: Any) -> Any:
-        from functools import wraps
+        from .decorators import inside
 
-        @wraps(function)
-        def counted(*args: Any, **kwargs: Any) -> Any:
-            with self:
-                return function(*args, **kwargs)
-
-        return counted
+        return inside(lambda: self, function)
 
 
 class Labelled:

@@ -10,6 +10,8 @@ import struct
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
+from math import isfinite
+from operator import index
 from typing import TYPE_CHECKING, Any, overload
 
 from . import cells, layout
@@ -33,6 +35,15 @@ def linear_buckets(start: float, width: float, count: int) -> tuple[float, ...]:
     if not (width > 0 and count >= 1):
         raise DefinitionError("linear buckets need a width above 0 and a count of 1 or more")
     return tuple([start + width * i for i in range(count)])
+
+
+def _check_texts(keyword: str, texts: Iterable[Any]) -> None:
+    """Refuse what can't stand in a definition."""
+    for text in texts:
+        try:
+            text.encode()
+        except (AttributeError, UnicodeEncodeError):
+            raise DefinitionError(f"{keyword}={text!r}: a text is needed") from None
 
 
 def _caller() -> str:
@@ -77,6 +88,11 @@ class Field:
         self.unit = unit
         self.labelnames = (labelnames,) if isinstance(labelnames, str) else tuple(labelnames)
         self.place = _caller()
+        for keyword, texts in (("name", (self.name or "",)), ("help", (help,)), ("unit", (unit,))):
+            _check_texts(keyword, texts)
+        _check_texts("labelnames", self.labelnames)
+        if "" in self.labelnames:
+            raise DefinitionError(f"labelnames={self.labelnames!r}: a label needs a name")
         if aggregate is not None:
             if aggregate not in layout.AGGREGATE_CODES:
                 known = ", ".join(layout.AGGREGATE_CODES)
@@ -174,7 +190,7 @@ class HistogramField(Field):
         given = [float(bound) for bound in buckets]
         if given and given[-1] == float("inf"):
             given.pop()  # as prometheus_client allows; the last bucket is always there
-        if not given or any(not a < b for a, b in pairwise(given)) or abs(given[0]) == float("inf"):
+        if not given or not all(map(isfinite, given)) or any(a >= b for a, b in pairwise(given)):
             raise DefinitionError(f"buckets={given}: give one or more finite bounds in rising order")
         if len(given) > 1000:
             raise DefinitionError(f"{len(given)} buckets are too many: 1000 is the most")
@@ -436,6 +452,7 @@ class EnumField(Field):
     def __init__(self, label: str | None = None, *, states: Iterable[str], **keywords: Any) -> None:
         super().__init__(label, **keywords)
         self._states = tuple(states)
+        _check_texts("states", self._states)
         if not self._states or len(set(self._states)) != len(self._states):
             raise DefinitionError("an EnumField needs states, each of them once")
         _no_arithmetic(self)
@@ -522,7 +539,7 @@ class StructField(Field):
             if type_ is int:
                 parts.append(struct.pack("<Q", int(value) & 0xFFFFFFFFFFFFFFFF))
             elif type_ is float:
-                parts.append(struct.pack("<d", value))
+                parts.append(struct.pack("<d", float(value)))
             elif type_ is bool:
                 parts.append(struct.pack("<Q", 1 if value else 0))
             else:
@@ -561,7 +578,19 @@ class _StaticField(Field):
         value = self.value() if callable(self.value) else self.value
         if value is None:
             raise ValueError(f"{self.name or type(self).__name__}: value must be set")
-        return value
+        return self._convert(value)
+
+    def _convert(self, value: Any) -> Any:
+        """`value` as the cell takes it. Raises before there is a cell, and so before anything is declared."""
+        raise NotImplementedError
+
+    def _cell(self, owner: Any, series: Any, value: Any) -> Any:
+        """A cell that begins with `value`."""
+        raise NotImplementedError
+
+    def make_cell(self, owner: Any, series: Any) -> Any:
+        # Without an owner it is the cell of a removed model, whose value nobody sees.
+        return self._cell(owner, series, self._resolve() if owner is not None else 0)
 
     def family(self, name: str) -> layout.Family:
         if self.value is None:
@@ -592,8 +621,11 @@ class _StaticIntegerField(_StaticField):
         super().__init__(label, value, **keywords)
         self.cell = "i64" if self.signed else "u64"
 
-    def make_cell(self, owner: Any, series: Any) -> Any:
-        return cells.Integer(owner, series, self.bits, self.signed, self._resolve())
+    def _convert(self, value: Any) -> int:
+        return index(value)
+
+    def _cell(self, owner: Any, series: Any, value: Any) -> Any:
+        return cells.Integer(owner, series, self.bits, self.signed, value)
 
 
 class StaticUIntField(_StaticIntegerField):
@@ -618,8 +650,11 @@ class StaticDoubleField(_StaticField):
 
     narrow = False
 
-    def make_cell(self, owner: Any, series: Any) -> Any:
-        return cells.Float(owner, series, self.narrow, self._resolve())
+    def _convert(self, value: Any) -> float:
+        return float(value)
+
+    def _cell(self, owner: Any, series: Any, value: Any) -> Any:
+        return cells.Float(owner, series, self.narrow, value)
 
 
 class StaticFloatField(StaticDoubleField):
@@ -641,8 +676,11 @@ class StaticTextField(_StaticField):
     def columns(self) -> tuple[layout.Column, ...]:
         return (layout.Column("text", "text", self.size),)
 
-    def make_cell(self, owner: Any, series: Any) -> Any:
-        return cells.Text(owner, series, self.size, self._resolve())
+    def _convert(self, value: Any) -> str:
+        return cells.as_text(value)
+
+    def _cell(self, owner: Any, series: Any, value: Any) -> Any:
+        return cells.Text(owner, series, self.size, value)
 
 
 def _no_arithmetic(field: Field) -> None:

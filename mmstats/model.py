@@ -73,8 +73,8 @@ class BaseMmStats(cells.Model):
 
     def _declare(self, name: str, field: fields.Field) -> Any:
         name = self._label_prefix + name
-        if not name.isprintable():
-            raise DefinitionError(f"{name!r} is no name for a field: it holds characters that can't be printed")
+        if not name or not name.isprintable():
+            raise DefinitionError(f"{name!r} is no name for a field: give it some characters, all of them printable")
         return self._registry.declare(field.family(name), field)
 
     def add_field(self, name: str, field: fields.Field) -> Any:
@@ -106,6 +106,8 @@ class BaseMmStats(cells.Model):
     def flush(self, asynchronous: bool = False) -> None:
         """Have the kernel write the file to its disk. Readers don't need it; a power cut might."""
         del asynchronous  # mmstats 0.x had it; the kernel decides
+        if self._removed:
+            raise ClosedError("this model was removed: there is nothing left to flush")
         self._registry.flush()
 
     def remove(self) -> None:

@@ -74,7 +74,7 @@ class Snapshot(Mapping[str, values.AnyValue]):
 
     # Slots, and values built when they are asked for: a fleet has thousands of these.
     __slots__ = (
-        "_built", "_compounds", "_header", "_identity", "_process", "_schema", "_verdict", "_words", "path",
+        "_built", "_compounds", "_data", "_header", "_identity", "_process", "_schema", "_verdict", "path",
         "problems", "size",
     )  # fmt: skip
 
@@ -84,7 +84,7 @@ class Snapshot(Mapping[str, values.AnyValue]):
         header: layout.Header,
         schema: Schema,
         identity: bytes,
-        words: tuple[Any, ...],
+        data: bytes,
         compounds: list[Any],
         verdict: process.Life,
         size: int,
@@ -97,7 +97,7 @@ class Snapshot(Mapping[str, values.AnyValue]):
         self._header = header
         self._schema = schema
         self._identity = identity
-        self._words = words
+        self._data = data
         self._compounds = compounds
         self._verdict = verdict
         self._process: Process | None = None
@@ -169,7 +169,7 @@ class Snapshot(Mapping[str, values.AnyValue]):
         )
 
     def _rows(self) -> Iterator[tuple[Key, Any]]:
-        for key, word in zip(self._schema.words, self._words, strict=True):
+        for key, word in zip(self._schema.words, self._schema.values(self._data), strict=True):
             if word is not None:
                 yield key, word
         for (key, _), raw in zip(self._schema.compounds, self._compounds, strict=True):
@@ -317,17 +317,18 @@ def _read_v2(path: str, descriptor: int, head: bytes, found: os.stat_result, wit
         if len(head) < committed:
             problems = (f"cut off: only {len(head)} bytes of {committed} are there",)
         schema = schema_of(head[first:])
-    words, compounds, more = _read_values(descriptor, schema, verdict.alive is False)
+    data, compounds, more = _read_values(descriptor, schema, verdict.alive is False)
     size = directory.disk_bytes(found)
     return Snapshot(
-        path, header, schema, head[:first], words, compounds, verdict, size, problems + schema.problems + more
+        path, header, schema, head[:first], data, compounds, verdict, size, problems + schema.problems + more
     )
 
 
-def _read_values(descriptor: int, schema: Schema, still: bool) -> tuple[tuple[Any, ...], list[Any], tuple[str, ...]]:
-    """All values of a file: one read for words, three for cells of several, in the order that counts.
+def _read_values(descriptor: int, schema: Schema, still: bool) -> tuple[bytes, list[Any], tuple[str, ...]]:
+    """The bytes of all cells, the values of those that are more than a word, and problems.
 
-    What is `still`, since its writer is dead, is read once.
+    One read for words, three for cells of several, in the order that counts. What is `still`,
+    since its writer is dead, is read once.
     """
     start, size = schema.start, schema.end - schema.start
     compounds = schema.compounds
@@ -337,15 +338,14 @@ def _read_values(descriptor: int, schema: Schema, still: bool) -> tuple[tuple[An
         data = os.pread(descriptor, size, start)
     problems: tuple[str, ...] = ()
     there = start + min(len(data), len(first))
+    found = data
     if there < schema.end:
         problems = ("cut off: some values are missing",)
+        found = data[: there - start]
         data = data.ljust(size, b"\0")
         first = first.ljust(size, b"\0")
-    words = schema.unpack(data)
-    if problems:
-        words = tuple([w if at + 8 <= there else None for w, at in zip(words, schema.offsets, strict=True)])
     if not compounds:
-        return words, [], problems
+        return found, [], problems
     last = data if still else os.pread(descriptor, size, start).ljust(size, b"\0")
     raws: list[Any] = []
     unpack_head = _HEAD.unpack_from
@@ -374,7 +374,7 @@ def _read_values(descriptor: int, schema: Schema, still: bool) -> tuple[tuple[An
             if raw is None:
                 problems += (f"a value of {plan.family.name!r} did not hold still, or is damaged",)
             raws.append(raw)
-    return words, raws, problems
+    return found, raws, problems
 
 
 _STAMPED = {"u64": struct.Struct("<QQ"), "i64": struct.Struct("<qQ"), "f64": struct.Struct("<dQ")}
@@ -409,7 +409,7 @@ class SnapshotV1(Snapshot):
         )  # fmt: skip
         verdict = process.Life(None, "a file of mmstats 0.x does not say who holds it")
         size = directory.disk_bytes(found)
-        super().__init__(path, header, schema_of(b""), b"", (), [], verdict, size, (problem,) if problem else ())
+        super().__init__(path, header, schema_of(b""), b"", b"", [], verdict, size, (problem,) if problem else ())
 
     @property
     def version(self) -> int:

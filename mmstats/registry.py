@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from . import cells, directory, layout, retention
-from .errors import ConfigurationError, DefinitionError, SegmentError
+from .errors import ConfigurationError, DefinitionError, FormatError, SegmentError
 from .segment import PrivateMemory, Segment, file_name
 
 #: Bytes of disk that one process' file takes at most, unless `MMSTATS_MAX_BYTES` says otherwise.
@@ -90,7 +90,7 @@ class Registry:
         self._path = path
         self._template = template
         self._explicit_service = service
-        self.service = service or default_service()
+        self.service = service or _configured_service() or default_service()
         self._strict = strict
         self._start_over()
         self._entries: dict[str, Entry] = {}
@@ -122,6 +122,10 @@ class Registry:
                         f" {field.place}; give one of them another name, or both the same definition"
                     )
                 return entry.target
+            try:
+                layout.encode_family(0, family)
+            except FormatError as error:
+                raise DefinitionError(f"{family.name[:80]!r}: {error}") from error
             entry = Entry(family, field)
             if family.labelnames:
                 entry.target = cells.Labelled(family.labelnames, lambda labels: self._child(entry, labels))
@@ -160,7 +164,10 @@ class Registry:
     def _overflow(self, entry: Entry) -> Any:
         if entry.overflow is None:
             labels = (OVERFLOW_LABEL,) * len(entry.family.labelnames)
-            entry.overflow = self._cell(entry, labels, layout.OVERFLOW)
+            # A program may have counted under this label set itself: then that is the one.
+            entry.overflow = entry.target.find(labels)
+            if entry.overflow is None:
+                entry.overflow = entry.target.keep(labels, self._cell(entry, labels, layout.OVERFLOW))
         self._overflowed.inc()
         return entry.overflow
 
@@ -364,10 +371,11 @@ class Registry:
             )
         with self._lock:
             self._explicit_service = self.service = service
-            if isinstance(self._memory, Segment) and self._template is None:
+            if isinstance(self._memory, Segment):
                 name = os.path.basename(self._memory.path).split("-")[-1]
                 try:
-                    self._memory.rename(f"{service}-{os.getpid()}-{name}")
+                    if self._template is None:
+                        self._memory.rename(f"{service}-{os.getpid()}-{name}")
                     self._memory.add(lambda _: layout.encode_identity("service", (service,)), 0, None, limited=False)
                 except OSError as error:
                     self._warn(f"the stat file keeps its old name: {error}")
@@ -419,7 +427,6 @@ def registry_for(
     with _registries_lock:
         registry = _registries.get(key)
         if registry is None:
-            service = service or os.environ.get("MMSTATS_SERVICE") or None
             registry = Registry(key[0], template, service and safe_name(service), strict)
             _registries[key] = registry
         else:
@@ -525,6 +532,11 @@ def default_service() -> str:
     return safe_name(base if base not in ("", "-c", "-m") else "python")
 
 
+def _configured_service() -> str:
+    name = os.environ.get("MMSTATS_SERVICE", "")
+    return name and safe_name(name)
+
+
 def safe_name(name: str) -> str:
     """`name` as part of a file name: letters, digits, dots, dashes and underscores, 64 at most."""
     safe = "".join([c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in name])
@@ -534,7 +546,12 @@ def safe_name(name: str) -> str:
 def _expand(template: str) -> str:
     """Fill in mmstats 0.x's ``{CMD}``, ``{PID}`` and ``{TID}``."""
     command = os.path.basename(sys.argv[0]) if getattr(sys, "argv", None) else ""
-    return template.format(CMD=command, PID=os.getpid(), TID=_thread.get_native_id())
+    try:
+        return template.format(CMD=command, PID=os.getpid(), TID=_thread.get_native_id())
+    except (LookupError, ValueError, AttributeError) as error:
+        raise ConfigurationError(
+            f"{template!r} can't be filled in: only {{CMD}}, {{PID}} and {{TID}} may stand in braces"
+        ) from error
 
 
 #: Environment variables that say how a process was set up. No others are recorded.

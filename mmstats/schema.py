@@ -7,8 +7,11 @@ or have the same ones altogether. Whoever reads a thousand files parses them onc
 from __future__ import annotations
 
 import struct
+import sys
+from array import array
 from collections import OrderedDict
-from itertools import pairwise
+from collections.abc import Iterator
+from typing import Any
 
 from . import layout
 from .errors import FormatError
@@ -17,12 +20,17 @@ _WORDS = {"u64": "Q", "i64": "q", "f64": "d"}
 
 
 class Plan:
-    """A family as it stands in files: its definition, and the keys of its series."""
+    """A family as it stands in files: its definition, how its cells are read, and the keys of its series.
 
-    __slots__ = ("family", "keys", "packed")
+    code: the type of a cell that is one word, as `array` and `memoryview` have it; None for others
+    """
+
+    __slots__ = ("code", "family", "keys", "packed", "size")
 
     def __init__(self, family: layout.Family) -> None:
         self.family = family
+        self.size = family.cell_size
+        self.code = _WORDS[family.cell] if self.size == 8 else None
         self.keys: dict[tuple[str, ...], Key] = {}
         self.packed = _buffer_format(family) if family.cell == "buffered" else None
 
@@ -54,40 +62,38 @@ def _buffer_format(family: layout.Family) -> struct.Struct:
     return struct.Struct("".join(parts))
 
 
+#: A place in definitions, and how many families, series and identity texts come before it.
+End = tuple[int, int, int, int]
+
+
 class Schema:
     """The definitions of a file.
 
-    words: keys of the cells of one word, in the order in which `unpack` returns them
+    words: keys of the cells of one word, in the order in which they lie in the file
     offsets: where each of them lies in the file
     compounds: ``(key, offset)`` of all other cells: stamped words and buffered ones
     start, end: the part of the file that all cells lie in
     problems: what could not be understood, for people
     """
 
+    # Numbers beside each other rather than tuples of them: a thousand schemas of a hundred series
+    # would be a hundred thousand objects for the garbage collector to visit.
     __slots__ = (
-        "_ends", "_families", "_identity", "_records", "_series", "compounds", "definitions", "end", "offsets",
-        "problems", "start", "unpack", "words",
+        "_cells", "_ends", "_families", "_identity", "_keys", "_records", "compounds", "definitions", "end", "offsets",
+        "problems", "start", "words",
     )  # fmt: skip
 
-    def __init__(self, definitions: bytes, base: Schema | None, whole: int) -> None:
-        """Parse `definitions`, of which the first `whole` records are those of `base`."""
+    def __init__(self, definitions: bytes, base: Schema | None = None, shared: End = (0, 0, 0, 0)) -> None:
+        """Parse `definitions`, which begin as those of `base` do, as far as `shared` says."""
         self.definitions = definitions
-        if base is None:
-            self._ends: list[tuple[int, int, int]] = []
-            self._series: list[tuple[Key, int]] = []
-            self._families: list[tuple[int, Plan]] = []
-            self._identity: list[tuple[str, tuple[str, ...]]] = []
-            self._records: dict[bytes, Key] = {}
-            at = 0
-        else:
-            self._ends = base._ends[:whole]
-            at, families, series = self._ends[-1] if whole else (0, 0, 0)
-            self._families = base._families[:families]
-            self._series = base._series[:series]
-            self._identity = list(base._identity)
-            # Good as long as the numbers stand for the same families.
-            self._records = base._records if families == len(base._families) else {}
-        self.problems: tuple[str, ...] = ()
+        at, families, series, identities = shared
+        self._families: list[tuple[int, Plan]] = base._families[:families] if base else []
+        self._keys: list[Key] = base._keys[:series] if base else []
+        self._cells: list[int] = base._cells[:series] if base else []
+        self._identity: list[tuple[str, tuple[str, ...]]] = base._identity[:identities] if base else []
+        # Good as long as the numbers stand for the same families.
+        self._records: dict[bytes, Key] = base._records if base and families == len(base._families) else {}
+        self._ends: list[End] | None = None
         problems: list[str] = []
         self._parse(at, problems)
         self._arrange(problems)
@@ -96,13 +102,13 @@ class Schema:
     def _parse(self, at: int, problems: list[str]) -> None:
         definitions = self.definitions
         plans = dict(self._families)
-        series, ends, families = self._series, self._ends, self._families
+        keys, cells, families = self._keys, self._cells, self._families
         unpack = layout.RECORD.unpack_from
         end = len(definitions)
         records = self._records
-        get = records.get
         if len(records) > MAX_KEYS:
             records.clear()
+        get = records.get
         while at < end:
             if end - at < 16:
                 problems.append(_damaged(at))
@@ -114,13 +120,14 @@ class Schema:
                 break
             body = definitions[at + 16 : after]
             try:
-                if kind == layout.SERIES:
+                if kind == 3:  # layout.SERIES: this is where the time goes
                     key = get(body)
                     if key is None:
                         key = records[body] = _series(body, plans, flags)
                     if cell & 7 or not 0 < cell < 1 << 40:
                         raise FormatError("damaged: a series points to no cell")
-                    series.append((key, cell))
+                    keys.append(key)
+                    cells.append(cell)
                 elif kind == layout.FAMILY:
                     number, plan = _family(body, flags)
                     if number in plans:
@@ -135,41 +142,55 @@ class Schema:
             except FormatError as error:
                 problems.append(f"{error} (at byte {at} of the definitions)")
             at = after
-            ends.append((at, len(families), len(series)))
 
     def _arrange(self, problems: list[str]) -> None:
-        """Work out how to take all values out of the file at once."""
-        series = self._series
-        if any(a[1] > b[1] for a, b in pairwise(series)):
-            series = sorted(series, key=lambda item: item[1])
-        self.start = series[0][1] if series else 0
-        at = self.start
-        words, offsets, formats, compounds = [], [], ["<"], []
-        for key, cell in series:
+        """Work out where all values lie, in the order in which they do."""
+        keys, cells = self._keys, self._cells
+        if cells != sorted(cells):
+            order = sorted(range(len(cells)), key=cells.__getitem__)
+            keys, cells = [keys[i] for i in order], [cells[i] for i in order]
+        words, offsets, compounds = [], [], []
+        at = start = cells[0] if cells else 0
+        for key, cell in zip(keys, cells, strict=True):
+            plan = key.plan
             if cell < at:
-                problems.append(f"damaged: a cell of {key.plan.family.name!r} overlaps another one")
+                problems.append(f"damaged: a cell of {plan.family.name!r} overlaps another one")
                 continue
-            if key.plan.packed is None and not key.plan.family.flags & layout.STAMPED:
-                if cell > at:
-                    formats.append(f"{cell - at}x")
-                formats.append(_WORDS[key.plan.family.cell])
+            if plan.code:
                 words.append(key)
                 offsets.append(cell)
-                at = cell + 8
             else:
-                if cell > at:
-                    formats.append(f"{cell - at}x")
-                size = key.plan.family.cell_size
-                formats.append(f"{size}x")
                 compounds.append((key, cell))
-                at = cell + size
-            if at - self.start > layout.MAX_REGION:
-                raise FormatError(f"damaged: its values span more than the limit of {layout.MAX_REGION} bytes")
-        self.end = at
+            at = cell + plan.size
+        if at - start > layout.MAX_REGION:
+            raise FormatError(f"damaged: its values span more than the limit of {layout.MAX_REGION} bytes")
+        self.start, self.end = start, at
         self.words = words
         self.offsets = offsets
         self.compounds = compounds
-        self.unpack = struct.Struct("".join(formats)).unpack
+
+    def columns(self, several: list[bytes]) -> Iterator[list[Any]]:
+        """For each of `words` its values in `several` files, of each of which all cells' bytes are given."""
+        start, stride = self.start, (self.end - self.start) // 8
+        whole: Any = b"".join(several)
+        if sys.byteorder != "little":
+            whole = array("Q", whole)
+            whole.byteswap()
+        view = memoryview(whole).cast("B")
+        typed: dict[str | None, Any] = {code: view.cast(code) for code in "Qqd"}  # type: ignore[call-overload]
+        if len(several) == 1:
+            single = {code: words.tolist() for code, words in typed.items()}
+            return ([single[key.plan.code][at - start >> 3]] for key, at in zip(self.words, self.offsets, strict=True))
+        return (
+            typed[key.plan.code][at - start >> 3 :: stride].tolist()
+            for key, at in zip(self.words, self.offsets, strict=True)
+        )
+
+    def values(self, data: bytes) -> list[Any]:
+        """The values of `words` in one file; None for those that lie beyond the end of `data`."""
+        there = self.start + len(data)
+        columns = self.columns([data.ljust(self.end - self.start, b"\0")])
+        return [column[0] if at + 8 <= there else None for column, at in zip(columns, self.offsets, strict=True)]
 
     @property
     def identity(self) -> dict[str, tuple[str, ...]]:
@@ -186,17 +207,31 @@ class Schema:
         """How many series there are."""
         return len(self.words) + len(self.compounds)
 
-    def common(self, definitions: bytes) -> int:
-        """How many of the first records are also the first ones of `definitions`."""
-        low, high = 0, len(self._ends)
+    def common(self, definitions: bytes) -> End:
+        """How far other definitions are the same, to the end of a record. Only where there are no problems."""
+        if self._ends is None:
+            self._ends = self._find_ends()
+        low, high = 0, len(self._ends) - 1
         while low < high:
             middle = (low + high + 1) // 2
-            end = self._ends[middle - 1][0]
-            if self.definitions[:end] == definitions[:end]:
+            if definitions.startswith(self.definitions[: self._ends[middle][0]]):
                 low = middle
             else:
                 high = middle - 1
-        return low
+        return self._ends[low]
+
+    def _find_ends(self) -> list[End]:
+        counts = {layout.FAMILY: 0, layout.SERIES: 0, layout.IDENTITY: 0}
+        ends = [(0, 0, 0, 0)]
+        for at, size, kind, _, _ in layout.records(self.definitions, 0, len(self.definitions)):
+            if kind in counts:
+                counts[kind] += 1
+            ends.append((at + size, *counts.values()))
+        return ends
+
+    def is_covered(self, shared: End) -> bool:
+        """Whether all families, if not all series, lie in the part that `shared` says."""
+        return shared[1] == len(self._families) and shared[0] < len(self.definitions)
 
 
 def _damaged(at: int) -> str:
@@ -257,13 +292,14 @@ def schema_of(definitions: bytes) -> Schema:
     known = known_schema(definitions)
     if known is not None:
         return known
-    best, whole = None, 0
+    best, shared = None, (0, 0, 0, 0)
     for base in _bases:
-        shared = base.common(definitions)
-        if shared > whole:
-            best, whole = base, shared
-    schema = Schema(definitions, best, whole)
-    if not best or whole * 2 < len(schema._ends):
+        common = base.common(definitions)
+        if common > shared:
+            best, shared = base, common
+    schema = Schema(definitions, best, shared)
+    # Labels that come in another order in each process make no new base: nobody else has that order.
+    if not schema.problems and shared[0] * 2 < len(definitions) and not (best and best.is_covered(shared)):
         _bases.insert(0, schema)
         del _bases[MAX_BASES:]
     _schemas.setdefault(_short(definitions), []).append(schema)

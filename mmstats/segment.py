@@ -150,7 +150,8 @@ class Segment:
                     return False
                 self._reserve(after, values_after)
                 # A signal handler or a GC callback may have added something in between.
-                if (definitions, values) == (self._definitions, self._values):
+                # Compared without a tuple, since to make one may run a GC callback.
+                if definitions == self._definitions and values == self._values:
                     break
             self._definitions, self._values = after, values_after
             self._writing += 1
@@ -164,10 +165,16 @@ class Segment:
                 raise
             finally:
                 self._writing -= 1
-            # What was added by a signal handler meanwhile lies behind and is whole by now.
-            if not self._writing:
-                cells.publish(self.view, layout.COMMITTED_AT, self._definitions)
+                self._commit()
             return True
+
+    def _commit(self) -> None:
+        """Show readers all that is whole: also what a signal handler added meanwhile, behind our own."""
+        committed = -1
+        while not self._writing and committed != self._definitions:
+            committed = self._definitions
+            # Uncompiled, a handler can come in here and commit more; then it has to be said again.
+            cells.publish(self.view, layout.COMMITTED_AT, committed)
 
     def _reserve(self, definitions: int, values: int) -> None:
         """Have the file system set the space aside. Raises `OSError` if it can't."""

@@ -198,9 +198,9 @@ class InfoValue(Value):
         """The facts; empty if what is in the file is none."""
         try:
             found = json.loads(self.text) if self.text else {}
+            return {_whole(key): _whole(str(item)) for key, item in found.items()} if isinstance(found, dict) else {}
         except (ValueError, RecursionError):
             return {}
-        return {str(key): str(item) for key, item in found.items()} if isinstance(found, dict) else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,6 +331,11 @@ def columns(family: Family, raw: tuple[Any, ...]) -> Iterator[tuple[str, Any]]:
 
 def text(size: int, data: bytes) -> str:
     return data[:size].decode("utf-8", "replace")
+
+
+def _whole(text: str) -> str:
+    """`text` without lone surrogates, which JSON can spell and which can't be printed."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def plain(value: Any) -> Any:

@@ -17,7 +17,10 @@ HELP = "print what a dead process left"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     target = parser.add_argument(
-        "target", nargs="?", metavar="TARGET", help="a pid, service, uuid, file name or path (default: the newest death)"
+        "target",
+        nargs="?",
+        metavar="TARGET",
+        help="a pid, service, uuid, file name or path (default: the newest death)",
     )
     target.completer = complete_targets  # type: ignore[attr-defined]
 

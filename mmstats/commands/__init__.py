@@ -29,8 +29,8 @@ FAILURE = 1
 class Version(argparse.Action):
     """``--version``: what runs, and how."""
 
-    def __init__(self, *args: Any, **keywords: Any) -> None:
-        super().__init__(*args, nargs=0, **keywords)
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:
+        super().__init__(option_strings, dest, nargs=0, help=help)
 
     def __call__(self, parser: argparse.ArgumentParser, *rest: Any) -> None:
         print(version(parser.prog))

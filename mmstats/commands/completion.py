@@ -1,8 +1,8 @@
 """Print what makes your shell complete commands, options and targets.
 
-  bash:  eval "$(mmstats completion bash)"
-  zsh:   eval "$(mmstats completion zsh)"
-  fish:  mmstats completion fish | source
+bash:  eval "$(mmstats completion bash)"
+zsh:   eval "$(mmstats completion zsh)"
+fish:  mmstats completion fish | source
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     try:
-        import argcomplete
+        from argcomplete.shell_integration import shellcode
     except ImportError as error:
         raise ConfigurationError("completion needs argcomplete: pip install 'mmstats[cli]'") from error
-    code = argcomplete.shellcode(["mmstats", "mmdebug"], shell=options.shell)
+    code = shellcode(["mmstats", "mmdebug"], shell=options.shell)
     if options.json:
         console.json("completion", {"shell": options.shell, "code": code})
     else:

@@ -86,7 +86,12 @@ def _rich_console(stream: TextIO, colour: bool) -> Any:
     except ImportError:
         return None
     return RichConsole(
-        file=stream, no_color=not colour, force_terminal=colour or None, highlight=False, emoji=False, markup=False
+        file=stream,
+        color_system="auto" if colour else None,
+        force_terminal=colour or None,
+        highlight=False,
+        emoji=False,
+        markup=False,
     )
 
 

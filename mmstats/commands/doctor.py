@@ -81,7 +81,9 @@ def implementation() -> Check:
         return Check("cells", "ok", "compiled: an increment costs less than calling an empty function")
     if os.environ.get("MMSTATS_PURE_PYTHON", "") not in ("", "0"):
         return Check("cells", "warn", "uncompiled, because MMSTATS_PURE_PYTHON is set", "unset it for full speed")
-    advice = "install a C compiler and Python's headers, then `pip install --force-reinstall --no-binary mmstats mmstats`"
+    advice = (
+        "install a C compiler and Python's headers, then `pip install --force-reinstall --no-binary mmstats mmstats`"
+    )
     return Check("cells", "warn", "uncompiled: everything works, five to twenty times slower", advice)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from mmstats import directory
 from mmstats.reader import Snapshot
+from mmstats.values import LabelledValue
 
 from . import options as shared
 from . import text
@@ -72,7 +73,8 @@ def age(snapshot: Snapshot) -> float | None:
 
 
 def series(snapshot: Snapshot) -> int:
-    return sum(len(value) if hasattr(value, "labelnames") else 1 for value in snapshot.values())
+    """How many values there are, each label set counted."""
+    return sum(len(value) if isinstance(value, LabelledValue) else 1 for value in snapshot.values())
 
 
 def cells(snapshot: Snapshot) -> tuple[str, ...]:

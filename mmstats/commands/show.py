@@ -105,10 +105,10 @@ def rows_of(
     for name, value in found.items():
         if containing is not None and containing not in name:
             continue
-        if value.family.flags & layout.DESCRIPTIVE and not everything and containing is None:
-            # What the heading says already; but that label sets were lost must not go unseen.
-            if value.kind != "counter" or not value.value:
-                continue
+        # What the heading says already; but that label sets were lost must not go unseen.
+        redundant = value.family.flags & layout.DESCRIPTIVE and not (value.kind == "counter" and value.value)
+        if redundant and not everything and containing is None:
+            continue
         shown = text.printable(name)
         help_text = text.printable(value.help)
         if isinstance(value, values.LabelledValue):

@@ -112,7 +112,11 @@ def run(options: argparse.Namespace, console: Console) -> int:
         alive = len(fleet.alive)
         if options.json:
             fields = {
-                column.title: {"rate": values.plain(r.rate), "mean": values.plain(r.mean), "level": values.plain(r.level)}
+                column.title: {
+                    "rate": values.plain(r.rate),
+                    "mean": values.plain(r.mean),
+                    "level": values.plain(r.level),
+                }
                 for column, r in zip(columns, readings, strict=True)
             }
             console.json("watch", {"time": time.time(), "alive": alive, "fields": fields}, compact=True)

@@ -183,12 +183,11 @@ def test_a_program_object_that_records_as_it_goes_away_does_no_harm() -> None:
     class Whole(int):
         def __del__(self) -> None:
             gone.append(int(self))
-            if len(gone) < 1000:
+            if int(self) < 198:
                 stats.pair.set(b=len(gone))
 
     for number in range(200):
         stats.pair.set(a=Whole(number))
-    assert len(gone) >= 199
+    assert gone == list(range(199))
     value = mmstats.read(stats.filename)["pair"].value
-    assert value == stats.pair.value
-    assert value["a"] == 199
+    assert value == stats.pair.value == {"a": 199, "b": 198}

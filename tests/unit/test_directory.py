@@ -302,6 +302,7 @@ def test_a_user_without_a_name_or_a_home_can_record(run: Run) -> None:
     program = run(
         recording(f"""
         import os, pwd
+        import mmstats.model, mmstats.redact, mmstats.registry  # the library may be closed to that user
         os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})
         os.chdir("/")
         for name in ("HOME", "USER", "LOGNAME", "MMSTATS_PATH"):
@@ -471,12 +472,11 @@ def test_a_group_that_files_are_opened_to_can_read_them(run: Run) -> None:
         recording(
             f"import os; os.umask(0o077); os.setgid({NOBODY})",
             f"""
-            import sys
-            sys.stdout.flush()
+            path = stats.filename
             if not os.fork():
                 os.setgroups([]); os.setuid({NOBODY + 1})
-                print(os.listdir("/dev/shm/made") == [os.path.basename(stats.filename)])
-                print(open(stats.filename, "rb").read(4) == b"\\x89MMS", os.access(stats.filename, os.W_OK), flush=True)
+                print(os.listdir("/dev/shm/made") == [os.path.basename(path)], flush=True)
+                print(open(path, "rb").read(4) == b"\\x89MMS", os.access(path, os.W_OK), flush=True)
                 os._exit(0)
             os.wait()
             """,

@@ -55,10 +55,10 @@ WORDS: dict[str, dict[bool | None, str]] = {
     "inode": {True: "original", False: "copy"},
     "closed": {True: "yes", False: "no"},
 }
-ARGUMENTS = dict(
-    boot="same_boot", namespace="same_namespace", process="running", lock="held", LOCKED="locked", inode="original",
-    closed="closed",
-)  # fmt: skip
+ARGUMENTS = {
+    "boot": "same_boot", "namespace": "same_namespace", "process": "running", "lock": "held", "LOCKED": "locked",
+    "inode": "original", "closed": "closed",
+}  # fmt: skip
 
 
 def documented() -> list[dict[str, str]]:
@@ -332,7 +332,7 @@ def test_a_process_that_is_hidden_from_us_is_unknown_and_not_dead(run: Run) -> N
         subprocess.check_call(["mount", "-t", "proc", "-o", "hidepid=2", "proc", "/proc"])
         os.setgroups([]); os.setgid(54321); os.setuid(54321)
         assert not os.path.exists("/proc/{hidden.pid}"), "not hidden"
-        print(process.start_ticks({hidden.pid}), process.witness({hidden.pid}, 12345), bool(process.myself().start_ticks))
+        print(process.start_ticks({hidden.pid}), process.witness({hidden.pid}, 12345), process.myself().start_ticks > 0)
         """,
         wrap=("unshare", "--mount"),
     )
