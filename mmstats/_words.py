@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
     def copy(target: Any, source: Any, size: int) -> None: ...
 
+    def whole(value: int) -> int: ...
+
 
 #: As in C: the way round a class' own ``__setattr__``.
 set_attribute = object.__setattr__

@@ -60,9 +60,11 @@ class Merged(Mapping[str, values.AnyValue]):
 class _Parts:
     """What is to become one series: numbers that are folded already, or values process by process."""
 
-    __slots__ = ("count", "each", "folded")
+    __slots__ = ("count", "cumulative", "each", "fold", "folded")
 
-    def __init__(self) -> None:
+    def __init__(self, family: layout.Family) -> None:
+        self.cumulative = family.kind in CUMULATIVE
+        self.fold = None if family.kind == "enum" else _FOLDS.get(family.aggregate)
         self.folded: list[Any] = []
         self.count = 0
         self.each: list[tuple[Sequence[Snapshot], Sequence[Any]]] = []
@@ -97,35 +99,32 @@ def _fold(schema: Schema, group: list[Snapshot], parts: dict[Key, _Parts]) -> No
     cut_off = len(group[0]._data) < schema.end - schema.start  # then it is a group of one
     columns = _columns(schema, group, cut_off)
     if len(living) == len(group):
-        pairs = ((column, column) for column in columns)
+        live_columns: Sequence[Sequence[Any]] = columns
     else:
-        pairs = zip(columns, _columns(schema, living, cut_off), strict=True)
+        live_columns = _columns(schema, living, cut_off) if living else [()] * len(columns)
     get = parts.get
-    for key, (all_column, live_column) in zip(schema.words, pairs, strict=True):
-        family = key.plan.family
-        cumulative = family.kind in CUMULATIVE
-        column = all_column if cumulative else live_column
+    for key, column, live_column in zip(schema.words, columns, live_columns, strict=True):
         part = get(key)
         if part is None:
-            part = parts[key] = _Parts()
-        fold = None if family.kind == "enum" else _FOLDS.get(family.aggregate)
-        if fold is None:
-            part.each.append((group if cumulative else living, column))
+            part = parts[key] = _Parts(key.plan.family)
+        if not part.cumulative:
+            column = live_column
+        if part.fold is None:
+            part.each.append((group if part.cumulative else living, column))
             continue
         if cut_off:
             column = [word for word in column if word is not None]
         if column:
-            part.folded.append(fold(column) if len(column) > 1 else column[0])
+            part.folded.append(part.fold(column) if len(column) > 1 else column[0])
             part.count += len(column)
     for at, (key, _) in enumerate(schema.compounds):
         family = key.plan.family
         part = get(key)
         if part is None:
-            part = parts[key] = _Parts()
-        cumulative = family.kind in CUMULATIVE
-        taken = group if cumulative else living
+            part = parts[key] = _Parts(family)
+        taken = group if part.cumulative else living
         raws = [snapshot._compounds[at] for snapshot in taken]
-        if not cumulative:
+        if not part.cumulative:
             part.each.append((taken, raws))
             continue
         raws = [raw for raw in raws if raw is not None]
@@ -134,9 +133,10 @@ def _fold(schema: Schema, group: list[Snapshot], parts: dict[Key, _Parts]) -> No
             part.count += len(raws)
 
 
-def _columns(schema: Schema, group: list[Snapshot], cut_off: bool) -> Iterator[list[Any]]:
+def _columns(schema: Schema, group: list[Snapshot], cut_off: bool) -> Sequence[Sequence[Any]]:
+    """For each word of the schema its values in all of `group`."""
     if cut_off:
-        return ([word for snapshot in group] for word in schema.values(group[0]._data if group else b""))
+        return [(word,) for word in schema.values(group[0]._data)]
     return schema.columns([snapshot._data for snapshot in group])
 
 
@@ -158,7 +158,7 @@ def _take_v1(snapshot: Snapshot, parts: dict[Key, _Parts]) -> None:
     """Values of mmstats 0.x say nothing of how they merge: they stay by process."""
     for value in snapshot.values():
         plan = _V1.setdefault(value.family, Plan(value.family))
-        part = parts.setdefault(plan.key((), 0), _Parts())
+        part = parts.setdefault(plan.key((), 0), _Parts(plan.family))
         part.each.append(((snapshot,), (value,)))
 
 

@@ -74,6 +74,12 @@ cdef extern from *:
     const char *utf8 "mm_utf8"(object value, Py_ssize_t size) except NULL
     int set_attribute "PyObject_GenericSetAttr"(object target, object name, object value) except -1
 
+# Cython's own conversion would cut the fraction off a float and say nothing.
+cdef inline int64_t whole(object value) except? -1:
+    if not isinstance(value, int):
+        raise TypeError(f"an integer is needed, not {type(value).__name__}")
+    return value
+
 cdef const volatile uint64_t *ALIVE
 cdef object _ALIVE_VIEW
 
@@ -94,7 +100,8 @@ cdef class Cell:
 
 @cython.final
 cdef class Counter(Cell):
-    cpdef inc(self, int64_t n=*)
+    @cython.locals(amount=int64_t)
+    cpdef inc(self, n=*)
     cpdef incr(self, amount=*)
 
 @cython.final

@@ -46,7 +46,7 @@ if not cython.compiled:
     )
 
     if TYPE_CHECKING:
-        from mmstats._words import copy, fence
+        from mmstats._words import copy, fence, whole
 
 #: Whether this module runs as C.
 COMPILED: bool = bool(cython.compiled)
@@ -135,9 +135,10 @@ class Counter(Cell):
         """Add `n`, which must not be negative."""
         if not (self._w and ALIVE[0]):
             self._wake()
-        if not 0 <= n <= 0x7FFFFFFFFFFFFFFF:
+        amount = whole(n) if cython.compiled else n
+        if not 0 <= amount <= 0x7FFFFFFFFFFFFFFF:
             raise ValueError("a counter only goes up: use a GaugeField for what goes up and down")
-        self._w[0] = (self._w[0] + n) & MASK
+        self._w[0] = (self._w[0] + amount) & MASK
 
     def incr(self, amount: int = 1) -> None:
         """Add `amount` as mmstats 0.x did: a negative one is let through and wraps."""

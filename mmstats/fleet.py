@@ -63,7 +63,7 @@ class Fleet(Mapping[str, Snapshot]):
         """A pandas DataFrame, one row a series of a process. Needs pandas."""
         from .frame import frame_of
 
-        return frame_of(self.values())
+        return frame_of(row for snapshot in self.values() for row in snapshot.rows())
 
 
 def files(path: str | os.PathLike[str] | None = None) -> list[str]:

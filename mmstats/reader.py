@@ -168,7 +168,7 @@ class Snapshot(Mapping[str, values.AnyValue]):
             exit_status=header.exit_status if header.exit_status >= 0 else None,
         )
 
-    def _rows(self) -> Iterator[tuple[Key, Any]]:
+    def _raw(self) -> Iterator[tuple[Key, Any]]:
         for key, word in zip(self._schema.words, self._schema.values(self._data), strict=True):
             if word is not None:
                 yield key, word
@@ -189,7 +189,7 @@ class Snapshot(Mapping[str, values.AnyValue]):
             if family.labelnames:
                 labelled[family.name] = {}
                 found[family.name] = values.LabelledValue(family, labelled[family.name])
-        for key, raw in self._rows():
+        for key, raw in self._raw():
             family = key.plan.family
             value = values.build(family, raw)
             if not family.labelnames:
@@ -240,7 +240,28 @@ class Snapshot(Mapping[str, values.AnyValue]):
         """A pandas DataFrame, one row a series. Needs pandas."""
         from .frame import frame_of
 
-        return frame_of([self])
+        return frame_of(self.rows())
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """One dict a series: who recorded it, its name and labels, its value, count and sum of samples."""
+        who = self.process
+        for name, value in self.items():
+            series = value.items() if isinstance(value, values.LabelledValue) else [((), value)]
+            for labels, single in series:
+                sampled = isinstance(single, values.SampleValue)
+                yield {
+                    "process": self.label,
+                    "service": who.service,
+                    "pid": who.pid,
+                    "state": who.state,
+                    "name": name,
+                    "labels": ",".join([f"{k}={v}" for k, v in zip(value.family.labelnames, labels, strict=False)]),
+                    "kind": value.kind,
+                    "unit": value.unit,
+                    "value": single.value,
+                    "count": single.count if sampled else None,
+                    "sum": single.sum if sampled else None,
+                }
 
 
 def seconds(ns: int | None) -> float | None:

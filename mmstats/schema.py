@@ -10,7 +10,7 @@ import struct
 import sys
 from array import array
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 from . import layout
@@ -20,9 +20,9 @@ _WORDS = {"u64": "Q", "i64": "q", "f64": "d"}
 
 
 class Plan:
-    """A family as it stands in files: its definition, how its cells are read, and the keys of its series.
+    """A family as it stands in files: its definition, how its cells are read, and its series' keys.
 
-    code: the type of a cell that is one word, as `array` and `memoryview` have it; None for others
+    code: the type of a cell that is one word, as `array` has it; empty for others
     """
 
     __slots__ = ("code", "family", "keys", "packed", "size")
@@ -30,7 +30,7 @@ class Plan:
     def __init__(self, family: layout.Family) -> None:
         self.family = family
         self.size = family.cell_size
-        self.code = _WORDS[family.cell] if self.size == 8 else None
+        self.code = _WORDS[family.cell] if self.size == 8 else ""
         self.keys: dict[tuple[str, ...], Key] = {}
         self.packed = _buffer_format(family) if family.cell == "buffered" else None
 
@@ -79,7 +79,7 @@ class Schema:
     # Numbers beside each other rather than tuples of them: a thousand schemas of a hundred series
     # would be a hundred thousand objects for the garbage collector to visit.
     __slots__ = (
-        "_cells", "_ends", "_families", "_identity", "_keys", "_records", "compounds", "definitions", "end", "offsets",
+        "_cells", "_codes", "_ends", "_families", "_identity", "_keys", "_records", "compounds", "definitions", "end", "offsets",
         "problems", "start", "words",
     )  # fmt: skip
 
@@ -168,23 +168,21 @@ class Schema:
         self.words = words
         self.offsets = offsets
         self.compounds = compounds
+        self._codes = {plan.code for _, plan in self._families if plan.code}
 
-    def columns(self, several: list[bytes]) -> Iterator[list[Any]]:
+    def columns(self, several: list[bytes]) -> list[Sequence[Any]]:
         """For each of `words` its values in `several` files, of each of which all cells' bytes are given."""
         start, stride = self.start, (self.end - self.start) // 8
-        whole: Any = b"".join(several)
+        whole = b"".join(several)
+        typed = {code: array(code, whole) for code in self._codes}
         if sys.byteorder != "little":
-            whole = array("Q", whole)
-            whole.byteswap()
-        view = memoryview(whole).cast("B")
-        typed: dict[str | None, Any] = {code: view.cast(code) for code in "Qqd"}  # type: ignore[call-overload]
+            for words in typed.values():
+                words.byteswap()
+        places = zip(self.words, self.offsets, strict=True)
         if len(several) == 1:
             single = {code: words.tolist() for code, words in typed.items()}
-            return ([single[key.plan.code][at - start >> 3]] for key, at in zip(self.words, self.offsets, strict=True))
-        return (
-            typed[key.plan.code][at - start >> 3 :: stride].tolist()
-            for key, at in zip(self.words, self.offsets, strict=True)
-        )
+            return [(single[key.plan.code][at - start >> 3],) for key, at in places]
+        return [typed[key.plan.code][at - start >> 3 :: stride].tolist() for key, at in places]
 
     def values(self, data: bytes) -> list[Any]:
         """The values of `words` in one file; None for those that lie beyond the end of `data`."""

@@ -332,11 +332,10 @@ def test_a_parent_that_is_killed_is_told_dead_while_its_children_live(run: Calla
         if not pid:
             if number:  # one of them records, the other keeps everything as it was
                 stats.requests.inc()
-            print("child", os.getpid(), flush=True)
+            os.write(1, b"child %d\\n" % os.getpid())
             time.sleep(60)
             os._exit(0)
-    for _ in range(1):
-        print("parent", stats.filename, flush=True)
+    os.write(1, b"parent %s\\n" % os.fsencode(stats.filename))
     time.sleep(60)
     """
     )
@@ -361,9 +360,9 @@ def test_a_parent_that_is_killed_is_told_dead_while_its_children_live(run: Calla
 
 def test_a_hook_that_was_registered_before_ours_records_into_the_childs_file(run: Callable, home: Path) -> None:
     program = run("""
-        import os
-        hooked = []
-        os.register_at_fork(after_in_child=lambda: [hook() for hook in hooked])
+    import os
+    hooked = []
+    os.register_at_fork(after_in_child=lambda: [hook() for hook in hooked])
     """ + STATS + """
     stats = Stats(service="hooked")
     stats.build.info({"version": 7})

@@ -71,9 +71,9 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def umask() -> Iterator[Callable[[int], None]]:
+def umask() -> Iterator[Callable[[int], int]]:
     before = os.umask(0o022)
-    yield lambda mask: [os.umask(mask), None][1]
+    yield os.umask
     os.umask(before)
 
 
@@ -128,7 +128,7 @@ def test_a_relative_directory_is_of_the_present_one(tmp_path: Path, monkeypatch:
 def test_a_missing_directory_of_the_operators_is_made_and_lets_in_who_may_read_its_files(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    umask: Callable[[int], None],
+    umask: Callable[[int], int],
     mask: int,
     mode: str | None,
     expected: int,
@@ -144,7 +144,7 @@ def test_a_missing_directory_of_the_operators_is_made_and_lets_in_who_may_read_i
 
 
 def test_a_made_directory_keeps_the_group_that_it_inherits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, umask: Callable[[int], None]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, umask: Callable[[int], int]
 ) -> None:
     tmp_path.chmod(0o2750)
     monkeypatch.setenv("MMSTATS_PATH", str(tmp_path / "made"))
@@ -196,7 +196,7 @@ def test_without_configuration_each_user_has_a_directory_of_its_own(shared: Path
 
 
 def test_a_default_directory_is_closed_whatever_the_umask(
-    shared: Path, temporary: Path, umask: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+    shared: Path, temporary: Path, umask: Callable[[int], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MMSTATS_MODE", "0644")
     umask(0)

@@ -163,7 +163,7 @@ def test_a_start_lies_between_that_of_its_parent_and_now(run: Run) -> None:
     child.line()
     now = time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK")
     ticks = process.start_ticks(child.pid)
-    assert ticks is not None
+    assert ticks
     assert process.myself().start_ticks <= ticks <= now
     assert process.witness(child.pid, ticks) is True
 

@@ -566,7 +566,8 @@ def test_a_new_process_does_that_by_itself(run: Run, home: Path) -> None:
     program.kill()
     age(path, retention.STALE + 1)
     assert names(home) == [path.name]
-    assert names(home) == [os.path.basename(run(recording()).line())]
+    made = run(recording()).line()
+    assert names(home) == [os.path.basename(made)]
 
 
 def test_a_process_that_was_stopped_for_long_while_making_its_file_does_not_lose_it(run: Run, home: Path) -> None:
