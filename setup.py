@@ -7,8 +7,21 @@ MMSTATS_EXTENSION=skip      do not compile it
 import os
 
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 choice = os.environ.get("MMSTATS_EXTENSION", "")
+
+
+class BuildOptional(build_ext):
+    """setuptools' own ``optional`` lets a missing compiler through as an error of the system."""
+
+    def build_extension(self, ext: Extension) -> None:
+        try:
+            super().build_extension(ext)
+        except Exception as error:
+            if choice == "require":
+                raise
+            print(f"mmstats.cells was not compiled and will run as Python: {error}")
 
 
 def extensions() -> list[Extension]:
@@ -20,7 +33,10 @@ def extensions() -> list[Extension]:
         if choice == "require":
             raise
         return []
-    return cythonize([Extension("mmstats.cells", ["mmstats/cells.py"], optional=choice != "require")])
+    found = cythonize([Extension("mmstats.cells", ["mmstats/cells.py"])])
+    for extension in found:
+        extension.optional = choice != "require"  # cythonize would have dropped it
+    return found
 
 
-setup(ext_modules=extensions())
+setup(ext_modules=extensions(), cmdclass={"build_ext": BuildOptional})

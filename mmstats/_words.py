@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_left
+from operator import index as whole
 from time import perf_counter as now
 from time import time_ns as wall_ns
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ __all__ = [
     "utf8",
     "utf8_size",
     "wall_ns",
+    "whole",
     "words_at",
     "wrap",
 ]
@@ -36,8 +38,6 @@ if TYPE_CHECKING:
     def fence() -> None: ...
 
     def copy(target: Any, source: Any, size: int) -> None: ...
-
-    def whole(value: int) -> int: ...
 
 
 #: As in C: the way round a class' own ``__setattr__``.
@@ -63,7 +63,7 @@ def bucket(bounds: Any, size: int, value: float) -> int:
 
 def wrap(value: int, bits: int, signed: bool) -> int:
     """`value` as C keeps it in `bits` bits, and then as the 64 bits of the word that holds it."""
-    value &= (1 << bits) - 1
+    value = whole(value) & ((1 << bits) - 1)
     if signed and value >> (bits - 1):
         value -= 1 << bits
     return value & MASK

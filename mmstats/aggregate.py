@@ -81,8 +81,7 @@ def merge(snapshots: Iterable[Snapshot]) -> Merged:
     plain: dict[int, list[Snapshot]] = {}
     for snapshot in everyone:
         schema = snapshot._schema
-        whole = len(snapshot._data) == schema.end - schema.start
-        plain.setdefault(id(schema) if whole else id(snapshot), []).append(snapshot)
+        plain.setdefault(id(schema) if len(snapshot._data) == schema.size else id(snapshot), []).append(snapshot)
     for group in plain.values():
         if group[0].version == layout.MAJOR:
             _fold(group[0]._schema, group, parts)
@@ -96,33 +95,32 @@ def merge(snapshots: Iterable[Snapshot]) -> Merged:
 def _fold(schema: Schema, group: list[Snapshot], parts: dict[Key, _Parts]) -> None:
     """Fold the files of one schema column by column."""
     living = [snapshot for snapshot in group if snapshot.alive is not False]
-    cut_off = len(group[0]._data) < schema.end - schema.start  # then it is a group of one
-    columns = _columns(schema, group, cut_off)
-    if len(living) == len(group):
-        live_columns: Sequence[Sequence[Any]] = columns
-    else:
-        live_columns = _columns(schema, living, cut_off) if living else [()] * len(columns)
+    arrays = schema.arrays([snapshot._data for snapshot in group])
+    live_arrays = arrays if len(living) == len(group) else schema.arrays([snapshot._data for snapshot in living])
+    stride = schema.size // 8
+    there = len(group[0]._data) // 8  # A file that was cut off is a group of one.
     get = parts.get
-    for key, column, live_column in zip(schema.words, columns, live_columns, strict=True):
+    for key, place in zip(schema.words, schema.places, strict=True):
         part = get(key)
         if part is None:
             part = parts[key] = _Parts(key.plan.family)
-        if not part.cumulative:
-            column = live_column
-        if part.fold is None:
-            part.each.append((group if part.cumulative else living, column))
+        taken, words = (group, arrays) if part.cumulative else (living, live_arrays)
+        if not taken or place >= there:
             continue
-        if cut_off:
-            column = [word for word in column if word is not None]
-        if column:
-            part.folded.append(part.fold(column) if len(column) > 1 else column[0])
-            part.count += len(column)
+        column = words[key.plan.code]
+        if part.fold is None:
+            part.each.append((taken, column[place::stride].tolist()))
+        else:
+            part.folded.append(part.fold(column[place::stride].tolist()) if len(taken) > 1 else column[place])
+            part.count += len(taken)
     for at, (key, _) in enumerate(schema.compounds):
         family = key.plan.family
         part = get(key)
         if part is None:
             part = parts[key] = _Parts(family)
         taken = group if part.cumulative else living
+        if not taken:
+            continue
         raws = [snapshot._compounds[at] for snapshot in taken]
         if not part.cumulative:
             part.each.append((taken, raws))
@@ -131,13 +129,6 @@ def _fold(schema: Schema, group: list[Snapshot], parts: dict[Key, _Parts]) -> No
         if raws:
             part.folded.append(_fold_samples(family, raws))
             part.count += len(raws)
-
-
-def _columns(schema: Schema, group: list[Snapshot], cut_off: bool) -> Sequence[Sequence[Any]]:
-    """For each word of the schema its values in all of `group`."""
-    if cut_off:
-        return [(word,) for word in schema.values(group[0]._data)]
-    return schema.columns([snapshot._data for snapshot in group])
 
 
 def _fold_samples(family: layout.Family, raws: list[tuple[Any, ...]]) -> tuple[Any, ...]:

@@ -1,6 +1,7 @@
 # cython: language_level=3
 # The C side of cells.py: what is a pointer, what is a number, and the helpers of _words.py in C.
 cimport cython
+from cpython.number cimport PyNumber_Index
 from libc.stdint cimport int64_t, uint64_t
 
 cdef extern from *:
@@ -39,9 +40,8 @@ cdef extern from *:
         return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
     }
     static inline uint64_t mm_wrap(PyObject *value, int bits, int is_signed) {
-        uint64_t word;
-        if (!PyLong_Check(value)) { PyErr_Format(PyExc_TypeError, "an integer is needed, not %.100s", Py_TYPE(value)->tp_name); return (uint64_t)-1; }
-        word = PyLong_AsUnsignedLongLongMask(value);
+        uint64_t word = PyLong_AsUnsignedLongLongMask(value); /* by __index__ where it is no int */
+        if (word == (uint64_t)-1 && PyErr_Occurred()) return word;
         if (bits < 64) {
             word &= (((uint64_t)1) << bits) - 1;
             if (is_signed && (word >> (bits - 1))) word |= ~((((uint64_t)1) << bits) - 1);
@@ -76,9 +76,7 @@ cdef extern from *:
 
 # Cython's own conversion would cut the fraction off a float and say nothing.
 cdef inline int64_t whole(object value) except? -1:
-    if not isinstance(value, int):
-        raise TypeError(f"an integer is needed, not {type(value).__name__}")
-    return value
+    return value if isinstance(value, int) else PyNumber_Index(value)
 
 cdef const volatile uint64_t *ALIVE
 cdef object _ALIVE_VIEW

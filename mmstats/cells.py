@@ -41,12 +41,13 @@ if not cython.compiled:
         utf8,
         utf8_size,
         wall_ns,
+        whole,
         words_at,
         wrap,
     )
 
     if TYPE_CHECKING:
-        from mmstats._words import copy, fence, whole
+        from mmstats._words import copy, fence
 
 #: Whether this module runs as C.
 COMPILED: bool = bool(cython.compiled)
@@ -135,7 +136,7 @@ class Counter(Cell):
         """Add `n`, which must not be negative."""
         if not (self._w and ALIVE[0]):
             self._wake()
-        amount = whole(n) if cython.compiled else n
+        amount = whole(n)
         if not 0 <= amount <= 0x7FFFFFFFFFFFFFFF:
             raise ValueError("a counter only goes up: use a GaugeField for what goes up and down")
         self._w[0] = (self._w[0] + amount) & MASK
@@ -144,7 +145,7 @@ class Counter(Cell):
         """Add `amount` as mmstats 0.x did: a negative one is let through and wraps."""
         if not (self._w and ALIVE[0]):
             self._wake()
-        self._w[0] = wrap(self._w[0] + amount, 64, False)
+        self._w[0] = (self._w[0] + wrap(amount, 64, False)) & MASK
 
     def count_exceptions(self, exception: Any = Exception) -> CountExceptions:
         """A context manager and decorator that counts what is raised inside, and lets it pass."""

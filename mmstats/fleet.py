@@ -98,10 +98,11 @@ def read_all(
     snapshots: list[Snapshot] = []
     problems = {}
     for name in found:
-        base = os.path.basename(name)
-        # A renamed file still knows its service; a file of another service is seldom renamed.
-        if service is not None and not base.startswith(service) and base.count("-") >= 2 and path is None:
-            continue
+        if service is not None and path is None:
+            base = os.path.basename(name)
+            # A renamed file still knows its service; a file of another service is seldom renamed.
+            if not base.startswith(service) and base.count("-") >= 2:
+                continue
         try:
             snapshot = read_file(name, witnesses)
         except ReadError as error:

@@ -222,9 +222,9 @@ def decode_header(data: bytes) -> Header:
     """Decode and check the first 128 bytes. Raises `FormatError`."""
     if len(data) < HEADER_BYTES:
         raise FormatError(f"only {len(data)} bytes long: not a stat file, or cut off")
-    magic, major, *rest = HEADER.unpack_from(data)
-    if magic != MAGIC:
+    if not data.startswith(MAGIC):
         raise FormatError("not a stat file: it does not begin with the magic bytes of the format")
+    _, major, *rest = HEADER.unpack_from(data)
     if major != MAJOR:
         raise FormatError(
             f"written in format {major}.{rest[0]}, and this is a reader of format {MAJOR}: upgrade mmstats"

@@ -85,7 +85,8 @@ class BaseMmStats(cells.Model):
         """
         if self._removed:
             raise ClosedError("this model was removed: make a new one to go on recording")
-        return self._declare(field.name or name, field).read()
+        target = self._declare(field.name or name, field)
+        return target if field.labelnames else target.read()
 
     @property
     def filename(self) -> str:

@@ -85,7 +85,7 @@ class Snapshot(Mapping[str, values.AnyValue]):
         schema: Schema,
         identity: bytes,
         data: bytes,
-        compounds: list[Any],
+        compounds: tuple[Any, ...],
         verdict: process.Life,
         size: int,
         problems: tuple[str, ...],
@@ -331,7 +331,7 @@ def _read_v2(path: str, descriptor: int, head: bytes, found: os.stat_result, wit
     verdict = life(descriptor, header, found, witnesses)
     first, committed = header.first_definition, header.committed
     problems: tuple[str, ...] = ()
-    schema = known_schema(head[first:committed]) if len(head) >= committed else None
+    schema = known_schema(head, first, committed) if len(head) >= committed else None
     if schema is None:
         # `committed` and what it covers came in one read, which has no order: read again.
         head = os.pread(descriptor, committed, 0)
@@ -345,13 +345,13 @@ def _read_v2(path: str, descriptor: int, head: bytes, found: os.stat_result, wit
     )
 
 
-def _read_values(descriptor: int, schema: Schema, still: bool) -> tuple[bytes, list[Any], tuple[str, ...]]:
+def _read_values(descriptor: int, schema: Schema, still: bool) -> tuple[bytes, tuple[Any, ...], tuple[str, ...]]:
     """The bytes of all cells, the values of those that are more than a word, and problems.
 
     One read for words, three for cells of several, in the order that counts. What is `still`,
     since its writer is dead, is read once.
     """
-    start, size = schema.start, schema.end - schema.start
+    start, size = schema.start, schema.size
     compounds = schema.compounds
     data = os.pread(descriptor, size, start)
     first = data
@@ -360,13 +360,13 @@ def _read_values(descriptor: int, schema: Schema, still: bool) -> tuple[bytes, l
     problems: tuple[str, ...] = ()
     there = start + min(len(data), len(first))
     found = data
-    if there < schema.end:
+    if there < start + size:
         problems = ("cut off: some values are missing",)
         found = data[: there - start]
         data = data.ljust(size, b"\0")
         first = first.ljust(size, b"\0")
     if not compounds:
-        return found, [], problems
+        return found, (), problems
     last = data if still else os.pread(descriptor, size, start).ljust(size, b"\0")
     raws: list[Any] = []
     unpack_head = _HEAD.unpack_from
@@ -380,8 +380,9 @@ def _read_values(descriptor: int, schema: Schema, still: bool) -> tuple[bytes, l
         if plan.packed is None:
             raws.append(_STAMPED[plan.family.cell].unpack_from(data, at))
             continue
-        seq = unpack_head(first, at)[1]
-        begun, _, buffer = unpack_head(last, at)
+        begun, seq, buffer = unpack_head(last, at)
+        if not still:
+            seq = unpack_head(first, at)[1]
         length = plan.packed.size
         if buffer != length:
             raws.append(None)
@@ -395,7 +396,7 @@ def _read_values(descriptor: int, schema: Schema, still: bool) -> tuple[bytes, l
             if raw is None:
                 problems += (f"a value of {plan.family.name!r} did not hold still, or is damaged",)
             raws.append(raw)
-    return found, raws, problems
+    return found, tuple(raws), problems
 
 
 _STAMPED = {"u64": struct.Struct("<QQ"), "i64": struct.Struct("<qQ"), "f64": struct.Struct("<dQ")}
@@ -430,7 +431,7 @@ class SnapshotV1(Snapshot):
         )  # fmt: skip
         verdict = process.Life(None, "a file of mmstats 0.x does not say who holds it")
         size = directory.disk_bytes(found)
-        super().__init__(path, header, schema_of(b""), b"", b"", [], verdict, size, (problem,) if problem else ())
+        super().__init__(path, header, schema_of(b""), b"", b"", (), verdict, size, (problem,) if problem else ())
 
     @property
     def version(self) -> int:

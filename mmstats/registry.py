@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from . import cells, directory, layout, retention
-from .errors import ConfigurationError, DefinitionError, FormatError, SegmentError
+from .errors import ClosedError, ConfigurationError, DefinitionError, FormatError, SegmentError
 from .segment import PrivateMemory, Segment, file_name
 
 #: Bytes of disk that one process' file takes at most, unless `MMSTATS_MAX_BYTES` says otherwise.
@@ -97,6 +97,7 @@ class Registry:
         self._cells: list[Any] = []
         self._models: weakref.WeakSet[Any] = weakref.WeakSet()
         self._warned = False
+        self._removed = False
         self._overflowed = self.declare(OVERFLOW_FAMILY, _OverflowField())
 
     def _start_over(self) -> None:
@@ -114,6 +115,7 @@ class Registry:
         if forked():
             leave_parent()
         with self._lock:
+            self._check()
             entry = self._entries.get(family.name)
             if entry is not None:
                 if entry.family != family or type(entry.field) is not type(field):
@@ -136,6 +138,11 @@ class Registry:
                 self._place_entry(entry)
             return entry.target
 
+    def _check(self) -> None:
+        """Raise `ClosedError` after the end of the last model."""
+        if self._removed:
+            raise ClosedError("this field's model was removed: make a new one to go on recording")
+
     def _cell(self, entry: Entry, labels: tuple[str, ...], flags: int = 0) -> Any:
         cell = entry.field.make_cell(self, Series(entry, labels, flags))
         self._cells.append(cell)
@@ -146,6 +153,7 @@ class Registry:
         if forked():
             leave_parent()
         with self._lock:
+            self._check()
             existing = entry.target.find(labels)
             if existing is not None:
                 return existing, True
@@ -190,12 +198,13 @@ class Registry:
         """Make the file now, rather than at the first record."""
         with self._lock:
             if self._memory is None and not self._opening:
-                self._open()
+                self._open(self._strict)
 
-    def _open(self) -> None:
+    def _open(self, strict: bool = False) -> None:
+        """Make the file; only a model's creation is `strict`, and never a record in a forked child."""
         self._opening = True
         try:
-            self._memory = self._make_memory()
+            self._memory = self._make_memory(strict)
         finally:
             self._opening = False
         # What signal handlers recorded meanwhile went to private memory: move it to its place.
@@ -206,7 +215,7 @@ class Registry:
             self._place_or_keep(cell)
         self._early.clear()
 
-    def _make_memory(self) -> Segment | PrivateMemory:
+    def _make_memory(self, strict: bool) -> Segment | PrivateMemory:
         limit = DEFAULT_LIMIT
         if os.environ.get("MMSTATS_DISABLE", "") not in ("", "0"):
             return self._private(limit)
@@ -214,8 +223,8 @@ class Registry:
             limit = disk_limit()
             _check_platform()
             return self._make_segment(limit)
-        except (OSError, SegmentError, ConfigurationError) as error:
-            if self._strict:
+        except Exception as error:  # whatever it is: a stat is no reason to fail
+            if strict:
                 raise SegmentError(f"no stat file could be made: {error}") from error
             self._warn(f"no stat file could be made, so stats stay in this process' own memory: {error}")
             return self._private(limit)
@@ -354,6 +363,7 @@ class Registry:
                 for key, registry in list(_registries.items()):
                     if registry is self:
                         del _registries[key]
+            self._removed = True
             for cell in self._cells:
                 cell.close()
             if isinstance(self._memory, Segment):
@@ -544,13 +554,13 @@ def safe_name(name: str) -> str:
 
 
 def _expand(template: str) -> str:
-    """Fill in mmstats 0.x's ``{CMD}``, ``{PID}`` and ``{TID}``."""
+    """Fill in mmstats 0.x's ``{CMD}``, ``{PID}`` and ``{TID}``. Raises `ConfigurationError`."""
     command = os.path.basename(sys.argv[0]) if getattr(sys, "argv", None) else ""
     try:
         return template.format(CMD=command, PID=os.getpid(), TID=_thread.get_native_id())
     except (LookupError, ValueError, AttributeError) as error:
         raise ConfigurationError(
-            f"{template!r} can't be filled in: only {{CMD}}, {{PID}} and {{TID}} may stand in braces"
+            f"{template!r} is no name for a file: {{CMD}}, {{PID}} and {{TID}} are filled in, nothing else"
         ) from error
 
 

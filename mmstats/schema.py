@@ -10,7 +10,6 @@ import struct
 import sys
 from array import array
 from collections import OrderedDict
-from collections.abc import Sequence
 from typing import Any
 
 from . import layout
@@ -70,17 +69,17 @@ class Schema:
     """The definitions of a file.
 
     words: keys of the cells of one word, in the order in which they lie in the file
-    offsets: where each of them lies in the file
+    places: where each of them lies, in words from `start`
     compounds: ``(key, offset)`` of all other cells: stamped words and buffered ones
-    start, end: the part of the file that all cells lie in
+    start, size: the part of the file that all cells lie in
     problems: what could not be understood, for people
     """
 
     # Numbers beside each other rather than tuples of them: a thousand schemas of a hundred series
     # would be a hundred thousand objects for the garbage collector to visit.
     __slots__ = (
-        "_cells", "_codes", "_ends", "_families", "_identity", "_keys", "_records", "compounds", "definitions", "end", "offsets",
-        "problems", "start", "words",
+        "_cells", "_codes", "_ends", "_families", "_identity", "_keys", "_records", "compounds", "definitions",
+        "places", "problems", "size", "start", "words",
     )  # fmt: skip
 
     def __init__(self, definitions: bytes, base: Schema | None = None, shared: End = (0, 0, 0, 0)) -> None:
@@ -149,7 +148,7 @@ class Schema:
         if cells != sorted(cells):
             order = sorted(range(len(cells)), key=cells.__getitem__)
             keys, cells = [keys[i] for i in order], [cells[i] for i in order]
-        words, offsets, compounds = [], [], []
+        words, places, compounds = [], [], []
         at = start = cells[0] if cells else 0
         for key, cell in zip(keys, cells, strict=True):
             plan = key.plan
@@ -158,37 +157,35 @@ class Schema:
                 continue
             if plan.code:
                 words.append(key)
-                offsets.append(cell)
+                places.append((cell - start) >> 3)
             else:
                 compounds.append((key, cell))
             at = cell + plan.size
         if at - start > layout.MAX_REGION:
             raise FormatError(f"damaged: its values span more than the limit of {layout.MAX_REGION} bytes")
-        self.start, self.end = start, at
+        self.start, self.size = start, at - start
         self.words = words
-        self.offsets = offsets
+        self.places = places
         self.compounds = compounds
         self._codes = {plan.code for _, plan in self._families if plan.code}
 
-    def columns(self, several: list[bytes]) -> list[Sequence[Any]]:
-        """For each of `words` its values in `several` files, of each of which all cells' bytes are given."""
-        start, stride = self.start, (self.end - self.start) // 8
-        whole = b"".join(several)
-        typed = {code: array(code, whole) for code in self._codes}
+    def arrays(self, several: list[bytes]) -> dict[str, array[Any]]:
+        """The bytes of all cells of several files, one after the other, as words of each type there is."""
+        whole = b"".join([data.ljust(self.size, b"\0") for data in several])
+        found = {code: array(code, whole) for code in self._codes}
         if sys.byteorder != "little":
-            for words in typed.values():
+            for words in found.values():
                 words.byteswap()
-        places = zip(self.words, self.offsets, strict=True)
-        if len(several) == 1:
-            single = {code: words.tolist() for code, words in typed.items()}
-            return [(single[key.plan.code][at - start >> 3],) for key, at in places]
-        return [typed[key.plan.code][at - start >> 3 :: stride].tolist() for key, at in places]
+        return found
 
     def values(self, data: bytes) -> list[Any]:
         """The values of `words` in one file; None for those that lie beyond the end of `data`."""
-        there = self.start + len(data)
-        columns = self.columns([data.ljust(self.end - self.start, b"\0")])
-        return [column[0] if at + 8 <= there else None for column, at in zip(columns, self.offsets, strict=True)]
+        found = self.arrays([data])
+        there = len(data) // 8
+        return [
+            found[key.plan.code][place] if place < there else None
+            for key, place in zip(self.words, self.places, strict=True)
+        ]
 
     @property
     def identity(self) -> dict[str, tuple[str, ...]]:
@@ -271,15 +268,15 @@ def _series(body: bytes, plans: dict[int, Plan], flags: int) -> Key:
     return plan.key(labels, flags)
 
 
-def _short(definitions: bytes) -> tuple[int, bytes]:
+def _short(data: bytes, start: int, end: int) -> tuple[int, bytes]:
     """A key that is quick to make: the hash of all definitions would take longer than to compare them."""
-    return len(definitions), definitions[-32:]
+    return end - start, data[max(end - 32, start) : end]
 
 
-def known_schema(definitions: bytes) -> Schema | None:
-    """The schema of these definitions, if they were seen before."""
-    for schema in _schemas.get(_short(definitions), ()):
-        if schema.definitions == definitions:
+def known_schema(data: bytes, start: int, end: int) -> Schema | None:
+    """The schema of the definitions ``data[start:end]``, if they were seen before."""
+    for schema in _schemas.get(_short(data, start, end), ()):
+        if data.startswith(schema.definitions, start):
             return schema
     return None
 
@@ -287,7 +284,7 @@ def known_schema(definitions: bytes) -> Schema | None:
 def schema_of(definitions: bytes) -> Schema:
     """The schema of these definitions; parsed only as far as no earlier file had them."""
     global _remembered
-    known = known_schema(definitions)
+    known = known_schema(definitions, 0, len(definitions))
     if known is not None:
         return known
     best, shared = None, (0, 0, 0, 0)
@@ -300,7 +297,7 @@ def schema_of(definitions: bytes) -> Schema:
     if not schema.problems and shared[0] * 2 < len(definitions) and not (best and best.is_covered(shared)):
         _bases.insert(0, schema)
         del _bases[MAX_BASES:]
-    _schemas.setdefault(_short(definitions), []).append(schema)
+    _schemas.setdefault(_short(definitions, 0, len(definitions)), []).append(schema)
     _remembered += len(definitions) + 4096
     while _remembered > MAX_REMEMBERED and len(_schemas) > 1:
         for forgotten in _schemas.popitem(last=False)[1]:

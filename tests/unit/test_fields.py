@@ -6,11 +6,12 @@ import asyncio
 import bisect
 import ctypes
 import enum
+import inspect
 import math
 import struct
 import threading
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,29 @@ def test_a_counter_does_not_go_down_by_inc(make: Make) -> None:
     assert stats.requests.value == 3
 
 
+class Index:
+    """An integer that is no int, as numpy's are."""
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+    def __index__(self) -> int:
+        return self.value
+
+
+def test_integers_of_other_libraries_are_integers(make: Make) -> None:
+    stats = make(
+        requests=mmstats.CounterField(),
+        size=mmstats.IntField(),
+        total=mmstats.UInt64Field(),
+        limit=mmstats.StaticInt64Field(value=Index(-9)),
+    )
+    stats.requests.inc(Index(2))
+    stats.requests.incr(Index(3))
+    stats.size = stats.total = Index(-5)
+    assert (stats.requests.value, stats.size, stats.total, stats.limit) == (5, -5, 2**64 - 5, -9)
+
+
 def test_incr_lets_negative_amounts_through_and_wraps_at_64_bits(make: Make) -> None:
     stats = make(requests=mmstats.CounterField())
     stats.requests.incr(10)
@@ -110,7 +134,7 @@ def test_a_counters_value_can_be_set(make: Make) -> None:
 
 @given(st.lists(st.integers(0, 2**63 - 1), max_size=20))
 def test_a_counter_counts_as_c_does(amounts: list[int]) -> None:
-    cell = mmstats.cells.Counter(registry.PrivateOwner() if hasattr(registry, "PrivateOwner") else _Owner(), None)
+    cell = mmstats.CounterField().make_cell(_Owner(), None)
     for amount in amounts:
         cell.inc(amount)
     assert cell.value == ctypes.c_uint64(sum(amounts)).value
@@ -171,6 +195,58 @@ def test_count_exceptions_decorates_a_function(make: Make) -> None:
     with pytest.raises(ValueError, match="invalid literal"):
         parse("x")
     assert stats.errors.value == 1
+
+
+def test_decorators_also_suit_methods(make: Make, clock: Clock) -> None:
+    stats = make(
+        errors=mmstats.CounterField(),
+        active=mmstats.GaugeField(),
+        latency=mmstats.HistogramField(),
+        render=mmstats.TimerField(timer=clock),
+    )
+
+    class View:
+        @stats.errors.count_exceptions()
+        @stats.active.track_inprogress()
+        @stats.latency.time()
+        @stats.render
+        def get(self, page: str) -> tuple[Any, str, float]:
+            return self, page, stats.active.value
+
+        post = staticmethod(stats.render(lambda page: page))
+
+    view = View()
+    assert view.get("home") == (view, "home", 1.0)
+    assert view.post("form") == "form"
+    assert (stats.latency.count, stats.render.count, stats.active.value) == (1, 2, 0.0)
+    assert list(inspect.signature(view.get).parameters) == ["page"]
+
+
+def test_decorated_coroutine_functions_are_recorded_while_they_are_awaited(make: Make, clock: Clock) -> None:
+    stats = make(
+        errors=mmstats.CounterField(), active=mmstats.GaugeField(), render=mmstats.TimerField(timer=clock)
+    )  # fmt: skip
+
+    @stats.render
+    @stats.errors.count_exceptions(KeyError)
+    @stats.active.track_inprogress()
+    async def work(seconds: float) -> float:
+        clock.now += seconds
+        await asyncio.sleep(0)
+        if seconds == 3:
+            raise KeyError
+        return stats.active.value
+
+    assert inspect.iscoroutinefunction(work)
+
+    async def main() -> list[Any]:
+        return await asyncio.gather(work(1), work(3), work(5), return_exceptions=True)
+
+    first, second, third = asyncio.run(main())
+    assert (first, third) == (3.0, 1.0)
+    assert isinstance(second, KeyError)
+    assert (stats.errors.value, stats.active.value) == (1, 0.0)
+    assert (stats.render.count, stats.render.sum) == (3, 9.0 + 8.0 + 5.0)
 
 
 # Gauges.
@@ -602,10 +678,11 @@ INTEGERS = {
     mmstats.Int64Field: ctypes.c_int64,
     mmstats.UInt64Field: ctypes.c_uint64,
 }
+BORDERS = [sign * 2**bits + near for sign in (1, -1) for bits in (7, 8, 15, 16, 31, 32, 63, 64) for near in (-1, 0, 1)]
 
 
 @pytest.mark.parametrize("field", INTEGERS)
-@given(value=st.one_of(st.integers(-(2**70), 2**70), st.sampled_from([s * 2**b + d for s in (1, -1) for b in (7, 8, 15, 16, 31, 32, 63, 64) for d in (-1, 0, 1)])))  # fmt: skip
+@given(value=st.one_of(st.integers(-(2**70), 2**70), st.sampled_from(BORDERS)))
 def test_integers_wrap_as_ctypes_do(field: Any, value: int) -> None:
     cell = field().make_cell(_Owner(), None)
     cell.assign(value)
@@ -1123,7 +1200,7 @@ def test_threads_that_ask_for_one_new_label_set_get_one_cell(make: Make) -> None
 
 
 @pytest.fixture
-def crowded(make: Make, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def crowded(make: Make, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A model whose file has no room for more label sets."""
     monkeypatch.setenv("MMSTATS_MAX_BYTES", "16384")
     stats = make(
@@ -1133,7 +1210,7 @@ def crowded(make: Make, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     )
     for number in range(2000):
         stats.requests.labels("x", number).inc()
-    yield stats
+    return stats
 
 
 def _overflow(snapshot: mmstats.Snapshot, name: str) -> int:

@@ -154,7 +154,8 @@ def test_my_own_start_is_known_and_the_same_for_others() -> None:
         [sys.executable, "-c", f"from mmstats import process; print(process.start_ticks({me.pid}))"],
         env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True,
     )  # fmt: skip
-    assert int(seen) == me.start_ticks == process.start_ticks(me.pid) > 0
+    assert me.start_ticks > 0
+    assert int(seen) == me.start_ticks == process.start_ticks(me.pid)
 
 
 @linux

@@ -1,0 +1,29 @@
+"""The demo is a test as well: gunicorn, gevent, traffic, a SIGKILL, and sums that must agree."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+
+def test_the_counters_of_dead_and_living_workers_add_up(tmp_path: Path) -> None:
+    missing = [name for name in ("gunicorn", "gevent") if importlib.util.find_spec(name) is None]
+    if missing:
+        message = f"the demo needs {' and '.join(missing)}"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "demo.py")],
+        capture_output=True, text=True, timeout=120, env=dict(os.environ, PYTHONPATH=str(ROOT)),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "It adds up: 400 requests, none lost." in done.stdout
+    assert "died without closing its file" in done.stdout
+    assert "Traceback" not in done.stderr
