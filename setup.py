@@ -33,7 +33,7 @@ def extensions() -> list[Extension]:
         if choice == "require":
             raise
         return []
-    found = cythonize([Extension("mmstats.cells", ["mmstats/cells.py"])])
+    found = cythonize([Extension("mmstats.cells", ["mmstats/cells.py"], extra_compile_args=["-O2", "-g0"])])
     for extension in found:
         extension.optional = choice != "require"  # cythonize would have dropped it
     return found

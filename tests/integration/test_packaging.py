@@ -98,6 +98,7 @@ def test_an_sdist_holds_what_a_wheel_is_built_from(source: Path, tmp_path: Path)
     done = build(source, tmp_path, "sdist")
     assert done.returncode == 0, done.stderr
     (archive,) = tmp_path.glob("*.tar.gz")
-    names = {name.partition("/")[2] for name in tarfile.open(archive).getnames()}
+    with tarfile.open(archive) as members:
+        names = {name.partition("/")[2] for name in members.getnames()}
     assert {"mmstats/cells.py", "mmstats/cells.pxd", "setup.py", "setup.cfg", "pyproject.toml", "LICENSE"} <= names
     assert not any(name.endswith((".c", ".so")) for name in names)

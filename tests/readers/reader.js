@@ -3,318 +3,277 @@
 //     node reader.js FILE
 //
 // It was written from that page alone and shares no code with the library.
-// Integers that a JSON number can't hold exactly are printed as strings, and so are NaN and infinities.
+// Integers that a JSON number can't hold exactly are printed as strings, and so are NaN and the infinities.
 "use strict";
 
 const fs = require("node:fs");
 
 const MAGIC = "894d4d530d0a1a0a";
 const HEADER = 128;
-const MAX_REGION = 16 * 1024 * 1024;
-const MAX_RECORD = 65536;
-const MAX_FAMILIES = 65536;
-const MAX_COUNT = 65536;
-const DEADLINE_NS = 250_000_000n; // for all the cells that don't hold still
+const MAX_REGION = 16777216n;
+const MAX_RECORD = 65536, MAX_FAMILIES = 65536, MAX_COUNT = 65536;
+const DEADLINE = 250_000_000n; // nanoseconds, for all the cells that don't hold still
 
-const IDENTITY = 1, FAMILY = 2, SERIES = 3;
-const KEY = 1, VALUE = 2, NAME = 3, HELP = 4, UNIT = 5, LABEL_NAME = 6, COLUMN = 7, BOUNDS = 8, STATE = 9;
-const LABEL_VALUE = 10;
-const DESCRIPTIVE = 1, STATIC = 2, STAMPED = 4, OVERFLOW = 1;
-const U64 = 1, I64 = 2, F64 = 3, BUFFERED = 4, TEXT = 4;
+const IDENTITY = 1, FAMILY = 2, SERIES = 3; // kinds of records
+const KEY = 1, VALUE = 2, NAME = 3, HELP = 4, UNIT = 5, LABEL_NAME = 6, COLUMN = 7, BOUNDS = 8, STATE = 9, LABEL_VALUE = 10;
+const STAMPED = 4, OVERFLOW = 1; // flags
+const U64 = 1, I64 = 2, F64 = 3, TEXT = 4, BUFFERED = 4; // types of words, columns and cells
 
-const WINDOW = [
-  ["count", U64], ["sum", F64], ["last", F64], ["min", F64], ["max", F64], ["window_count", U64], ["window_sum", F64],
-];
-// Kinds of metrics by their code: the name, and the columns that the kind promises.
+// Kinds of metrics by their code, and the columns that they promise: [name, type, whether it may hold many].
+const SUMS = [["count", U64], ["sum", F64]];
+const WINDOW = [...SUMS, ["last", F64], ["min", F64], ["max", F64], ["window_count", U64], ["window_sum", F64]];
 const KINDS = [
-  null, ["counter"], ["gauge"], ["histogram", [["count", U64], ["sum", F64], ["buckets", U64]]], ["timer", WINDOW],
-  ["average", WINDOW.slice(0, 2)], ["moving_average", WINDOW], ["text", [["text", TEXT]]], ["enum"],
-  ["info", [["text", TEXT]]], ["bool"], ["struct", []],
+  undefined, ["counter"], ["gauge"], ["histogram", [...SUMS, ["buckets", U64, true]]], ["timer", WINDOW],
+  ["average", SUMS], ["moving_average", WINDOW], ["text", [["text", TEXT, true]]], ["enum"],
+  ["info", [["text", TEXT, true]]], ["bool"], ["struct", []],
 ];
-const AGGREGATES = [null, "sum", "min", "max", "mean", "last", "all"];
+const AGGREGATES = [undefined, "sum", "min", "max", "mean", "last", "all"];
 
 class Refused extends Error {} // the whole file can't be read
-class Damage extends Error {} // one record or one cell can't; the rest can
+class Damage extends Error {} // one record or one cell can't be read; the others can
+
+function check(condition, message, type = Damage) {
+  if (!condition) throw new type(message);
+}
+
+// Do something that may meet damage, and go on behind it.
+function salvage(problems, what, action) {
+  try {
+    action();
+  } catch (error) {
+    if (!(error instanceof Damage)) throw error;
+    problems.push(`${what}: ${error.message}`);
+  }
+}
 
 const utf8 = new TextDecoder("utf-8", { ignoreBOM: true }); // invalid bytes become U+FFFD
-const text = (bytes) => (bytes === undefined ? "" : utf8.decode(bytes));
+const text = (bytes) => utf8.decode(bytes);
 const align8 = (n) => Math.ceil(n / 8) * 8;
-const dictionary = () => Object.create(null); // names are data: "__proto__" is one like any other
+const dictionary = () => Object.create(null); // in which "__proto__" is a name like any other
+const words = {
+  [U64]: (bytes, at) => bytes.readBigUInt64LE(at),
+  [I64]: (bytes, at) => bytes.readBigInt64LE(at),
+  [F64]: (bytes, at) => bytes.readDoubleLE(at),
+};
 
-// Up to `size` bytes from `position`; fewer if the file ends before.
+// `size` bytes from `position`, or fewer if the file ends before.
 function readAt(fd, position, size) {
   const bytes = Buffer.alloc(size);
   let done = 0;
-  while (done < size) {
-    const n = fs.readSync(fd, bytes, done, size - done, BigInt(position) + BigInt(done));
-    if (n === 0) break;
-    done += n;
+  for (let n = -1; n !== 0 && done < size; done += n) {
+    n = fs.readSync(fd, bytes, done, size - done, BigInt(position) + BigInt(done));
   }
   return bytes.subarray(0, done);
 }
 
 function parseHeader(b) {
-  if (b.length < HEADER) throw new Refused("the file has fewer than 128 bytes");
-  if (b[0] === 1) throw new Refused("the file is of version 1");
-  if (b.toString("hex", 0, 8) !== MAGIC) throw new Refused("this is not a stat file");
+  check(b.length === HEADER, "the file has fewer than 128 bytes", Refused);
+  check(b.toString("hex", 0, 8) === MAGIC, b[0] === 1 ? "the file is of version 1" : "this is no stat file", Refused);
+  const [u32, u64] = [(at) => b.readUInt32LE(at), (at) => b.readBigUInt64LE(at)];
   const header = {
-    major: b.readUInt16LE(8), minor: b.readUInt16LE(10), first_definition: b.readUInt32LE(12),
-    committed: b.readBigUInt64LE(16), state: b.readBigUInt64LE(24), uuid: b.toString("hex", 32, 48),
-    created: b.readBigUInt64LE(48), closed: b.readBigUInt64LE(56), heartbeat: b.readBigUInt64LE(64),
-    pid: b.readUInt32LE(72), exit_status: b.readInt32LE(76), start_ticks: b.readBigUInt64LE(80),
-    boot_id: b.toString("hex", 88, 104), pid_namespace: b.readBigUInt64LE(104), flags: b.readBigUInt64LE(112),
-    inode: b.readBigUInt64LE(120),
+    major: b.readUInt16LE(8), minor: b.readUInt16LE(10), first_definition: u32(12), committed: u64(16),
+    state: u64(24) > 2n ? 1n : u64(24), uuid: b.toString("hex", 32, 48), created: u64(48), closed: u64(56),
+    heartbeat: u64(64), pid: u32(72), exit_status: b.readInt32LE(76), start_ticks: u64(80),
+    boot_id: b.toString("hex", 88, 104), pid_namespace: u64(104), flags: u64(112), inode: u64(120),
   };
-  if (header.state > 2n) header.state = 1n;
-  const first = BigInt(header.first_definition);
-  if (header.major !== 2) throw new Refused(`the file is of version ${header.major}`);
-  if (first < HEADER || first % 8n) throw new Refused("first_definition is damaged");
-  if (header.committed < first || header.committed % 8n) throw new Refused("committed is damaged");
-  if (header.committed > MAX_REGION) throw new Refused("committed is over the limit");
+  const { major, first_definition: first, committed } = header;
+  check(major === 2, `the file is of version ${major}`, Refused);
+  check(first >= HEADER && first % 8 === 0, "first_definition is damaged", Refused);
+  check(committed >= first && committed % 8n === 0n, "committed is damaged", Refused);
+  check(committed <= MAX_REGION, "committed is over the limit", Refused);
   return header;
 }
 
-// The records of the run [from, to) of the file, whose bytes from 128 on are `bytes`, as far as they are whole.
-function* records(bytes, from, to, problems) {
-  for (let at = from; at < to; ) {
-    const b = bytes.subarray(at - HEADER, to - HEADER);
-    const size = b.length < 16 ? 0 : b.readUInt32LE(0);
-    if (b.length < to - at && (b.length < 16 || size > b.length)) return problems.push("the file is cut off");
+// The records of the run [from, to), as far as they are whole. `file` holds what there is of [0, committed).
+function* records(file, from, to, problems) {
+  for (let at = from, size; at < to; at += size) {
+    const head = file.subarray(at, at + 16);
+    size = head.length < 16 ? 16 : head.readUInt32LE(0);
     if (size < 16 || size % 8 || size > MAX_RECORD || at + size > to) {
-      return problems.push(`the record at ${at} is damaged, and what is behind it is lost`);
+      return problems.push(`the record at ${at} is damaged, and what follows it is lost`);
     }
-    yield { at, kind: b.readUInt16LE(4), flags: b.readUInt16LE(6), cell: b.readBigUInt64LE(8), body: b.subarray(16, size) };
-    at += size;
+    if (at + size > file.length) return problems.push("the file ends before its definitions");
+    const body = file.subarray(at + 16, at + size);
+    yield { at, kind: head.readUInt16LE(4), flags: head.readUInt16LE(6), cell: head.readBigUInt64LE(8), body };
   }
 }
 
-// The attributes of a body from `at` on: a function from tags to lists of values.
+// The attributes of a body from `at` on, as a function from a tag to its values.
 function attributes(body, at) {
   const found = new Map();
-  while (at < body.length) {
-    if (at + 8 > body.length) throw new Damage("an attribute is cut off");
-    const tag = body.readUInt16LE(at);
-    const end = at + 8 + body.readUInt32LE(at + 4);
-    if (end > body.length) throw new Damage("an attribute reaches beyond its record");
-    if (!found.has(tag)) found.set(tag, []);
-    found.get(tag).push(body.subarray(at + 8, end));
-    at += 8 + align8(end - at - 8);
+  check(at <= body.length, "the body is cut off");
+  for (let next; at < body.length; at = next) {
+    check(at + 8 <= body.length, "an attribute is cut off");
+    const [tag, n] = [body.readUInt16LE(at), body.readUInt32LE(at + 4)];
+    next = at + 8 + align8(n);
+    check(next <= body.length, "an attribute reaches beyond its record");
+    found.set(tag, [...(found.get(tag) ?? []), body.subarray(at + 8, at + 8 + n)]);
   }
   return (tag) => found.get(tag) ?? [];
 }
 
 function parseColumn(bytes) {
-  if (bytes.length < 8) throw new Damage("a column is cut off");
-  const [type, count] = [bytes[0], bytes.readUInt32LE(4)];
-  if (type < U64 || type > TEXT) throw new Damage("a column's type is unknown");
-  if (count < 1 || count > MAX_COUNT) throw new Damage("a column's count is out of range");
-  return { name: text(bytes.subarray(8)), type, count, size: type === TEXT ? 8 + align8(count) : 8 * count };
+  check(bytes.length >= 8, "a column is cut off");
+  const [type, count, name] = [bytes[0], bytes.readUInt32LE(4), text(bytes.subarray(8))];
+  check(type >= U64 && type <= TEXT, "the type of a column is unknown");
+  check(count >= 1 && count <= MAX_COUNT, "the count of a column is out of range");
+  return { name, type, count, size: type === TEXT ? 8 + align8(count) : 8 * count };
 }
 
 function parseFamily({ body, flags }) {
-  if (body.length < 8) throw new Damage("the family is cut off");
-  const [kind, aggregate, cell] = body.subarray(4, 7);
   const get = attributes(body, 8);
+  const [number, kind, aggregate, cell] = [body.readUInt32LE(0), ...body.subarray(4, 7)];
   const columns = get(COLUMN).map(parseColumn);
   const bounds = get(BOUNDS).flatMap((b) => Array.from({ length: b.length >> 3 }, (_, i) => b.readDoubleLE(8 * i)));
-  if (cell < U64 || cell > BUFFERED) throw new Damage("the cell type is unknown");
-  if ((cell === BUFFERED) !== columns.length > 0) throw new Damage("cell type and columns contradict each other");
+  check(number < MAX_FAMILIES, "the number of the family is over the limit");
+  check(cell >= U64 && cell <= BUFFERED, "the cell type is unknown");
   const [name, promised] = KINDS[kind] ?? (cell === BUFFERED ? ["struct", []] : ["gauge"]);
-  (promised ?? []).forEach(([column, type], i) => {
-    const here = columns[i];
-    const single = type !== TEXT && column !== "buckets";
-    if (here?.name !== column || here.type !== type || (single && here.count !== 1)) {
-      throw new Damage("the columns of its kind are missing");
-    }
-  });
-  if ((cell === BUFFERED) !== (promised !== undefined)) throw new Damage("kind and cell type contradict each other");
-  if (name === "histogram" && columns[2].count !== bounds.length + 1) throw new Damage("buckets and bounds don't fit");
-  const buffer = columns.reduce((sum, column) => sum + column.size, 0);
+  check((cell === BUFFERED) === columns.length > 0, "cell type and columns contradict each other");
+  check((cell === BUFFERED) === (promised !== undefined), "cell type and kind contradict each other");
+  for (const [i, [column, type, many]] of (promised ?? []).entries()) {
+    const { name: found, type: typeFound, count } = columns[i] ?? {};
+    check(found === column && typeFound === type && (many || count === 1), `the column ${column} is missing`);
+  }
+  check(name !== "histogram" || columns[2].count === bounds.length + 1, "buckets and bounds contradict each other");
+  const buffer = columns.reduce((sum, column) => sum + column.size, 0); // the size of one buffer
+  const one = (tag) => text(get(tag)[0]);
   return {
-    number: body.readUInt32LE(0), name: text(get(NAME)[0]), kind: name, aggregate: AGGREGATES[aggregate] ?? "all",
-    help: text(get(HELP)[0]), unit: text(get(UNIT)[0]), labels: get(LABEL_NAME).map(text), states: get(STATE).map(text),
-    descriptive: Boolean(flags & DESCRIPTIVE), static: Boolean(flags & STATIC), stamped: Boolean(flags & STAMPED),
-    bounds, columns, cell, buffer, cellSize: columns.length ? 24 + 2 * buffer : flags & STAMPED ? 16 : 8,
+    number, name: one(NAME), kind: name, aggregate: AGGREGATES[aggregate] ?? "all", unit: one(UNIT), help: one(HELP),
+    labels: get(LABEL_NAME).map(text), states: get(STATE).map(text), stamped: Boolean(flags & STAMPED), bounds, columns,
+    cell, buffer, cellSize: cell === BUFFERED ? 24 + 2 * buffer : flags & STAMPED ? 16 : 8, series: [],
   };
 }
 
-// What the two runs of records define: identity, families by their number, and series.
-function parseDefinitions(bytes, header, problems) {
-  const identity = dictionary();
-  const families = new Map();
-  const series = [];
-  function define(record) {
-    if (record.kind === IDENTITY) {
-      const get = attributes(record.body, 0);
+// What the records of both runs define: the identity, and families by their number, with their series.
+function parseDefinitions(file, { first_definition: first, committed }, problems) {
+  const [identity, families] = [dictionary(), new Map()];
+  const define = {
+    [IDENTITY]({ body }) {
+      const get = attributes(body, 0);
       identity[text(get(KEY)[0])] = get(VALUE).map(text);
-    } else if (record.kind === FAMILY) {
+    },
+    [FAMILY](record) {
       const family = parseFamily(record);
-      if (family.number >= MAX_FAMILIES) throw new Damage("the family's number is over the limit");
-      if (families.has(family.number)) throw new Damage("the family's number is taken");
+      check(!families.has(family.number), "the number of the family is taken");
       families.set(family.number, family);
-    } else if (record.kind === SERIES) {
-      if (record.body.length < 8) throw new Damage("the series is cut off");
-      const labels = attributes(record.body, 8)(LABEL_VALUE).map(text);
-      const family = families.get(record.body.readUInt32LE(0));
+    },
+    [SERIES]({ body, flags, cell }) {
+      const labels = attributes(body, 8)(LABEL_VALUE).map(text);
+      const family = families.get(body.readUInt32LE(0));
       if (family === undefined) return;
-      if (record.cell === 0n || record.cell % 8n) throw new Damage("the cell's offset is damaged");
-      if (labels.length !== family.labels.length) throw new Damage("the series has another number of labels");
-      series.push({ family, labels, overflow: Boolean(record.flags & OVERFLOW), cell: record.cell, value: null });
+      check(cell !== 0n && cell % 8n === 0n, "the offset of the cell is wrong");
+      check(labels.length === family.labels.length, "label names and label values don't fit");
+      family.series.push({ family, labels, overflow: Boolean(flags & OVERFLOW), value: null, cell });
+    },
+  };
+  for (const [from, to, known] of [[HEADER, first, [IDENTITY]], [first, Number(committed), [IDENTITY, FAMILY, SERIES]]]) {
+    for (const record of records(file, from, to, problems)) {
+      if (!known.includes(record.kind)) continue;
+      salvage(problems, `the record at ${record.at}`, () => define[record.kind](record));
     }
   }
-  for (const [from, to] of [[HEADER, header.first_definition], [header.first_definition, Number(header.committed)]]) {
-    for (const record of records(bytes, from, to, problems)) {
-      if (from === HEADER && record.kind !== IDENTITY) continue; // families and series are in the stream
-      try {
-        define(record);
-      } catch (error) {
-        if (!(error instanceof Damage)) throw error;
-        problems.push(`the record at ${record.at} is damaged: ${error.message}`);
-      }
-    }
+  return { identity, families: [...families.values()] };
+}
+
+// The region of all cells, after dropping the series whose cells overlap one at a lower offset.
+function layOut(families, problems) {
+  const series = families.flatMap((family) => family.series).sort((a, b) => (a.cell < b.cell ? -1 : Number(a.cell > b.cell)));
+  const from = series[0]?.cell ?? 0n;
+  let to = from;
+  for (const one of series) {
+    const end = one.cell + BigInt(one.family.cellSize);
+    check(end < 1n << 63n && end - from <= MAX_REGION, "the cells are over the limit", Refused);
+    one.kept = one.cell >= to;
+    if (!one.kept) problems.push(`${one.family.name}: the cell at ${one.cell} overlaps another`);
+    if (end > to) to = end;
   }
-  return { identity, families, series };
+  for (const family of families) family.series = family.series.filter((one) => one.kept);
+  return { series: series.filter((one) => one.kept), from, size: Number(to - from) };
 }
 
-// The series in the order of their cells, without those whose cells overlap others; the region of all cells.
-function layOut(series, problems) {
-  const end = (one) => one.cell + BigInt(one.family.cellSize);
-  const sorted = [...series].sort((a, b) => (a.cell < b.cell ? -1 : a.cell > b.cell ? 1 : 0));
-  const from = sorted.length ? sorted[0].cell : 0n;
-  const to = sorted.reduce((last, one) => (end(one) > last ? end(one) : last), from);
-  if (to >= 1n << 63n || to - from > MAX_REGION) throw new Refused("the cells are over the limit");
-  let free = 0n;
-  const kept = sorted.filter((one) => {
-    const fits = one.cell >= free;
-    if (fits) free = end(one);
-    else problems.push(`${one.family.name}: the cell at ${one.cell} overlaps another`);
-    return fits;
-  });
-  return { kept, from, size: Number(to - from) };
+function decodeColumn({ type, count }, bytes, at) {
+  if (type !== TEXT) return Array.from({ length: count }, (_, i) => words[type](bytes, at + 8 * i));
+  const length = bytes.readBigUInt64LE(at);
+  check(length <= count, "a text is longer than its capacity");
+  return [text(bytes.subarray(at + 8, at + 8 + Number(length)))];
 }
 
-const readWord = { [U64]: (b, at) => b.readBigUInt64LE(at), [I64]: (b, at) => b.readBigInt64LE(at), [F64]: (b, at) => b.readDoubleLE(at) };
-
-function decodeColumn({ type, count }, buffer, at) {
-  if (type !== TEXT) {
-    const words = Array.from({ length: count }, (_, i) => readWord[type](buffer, at + 8 * i));
-    return words;
-  }
-  const length = buffer.readBigUInt64LE(at);
-  if (length > count) throw new Damage("a text is longer than its capacity");
-  return [text(buffer.subarray(at + 8, at + 8 + Number(length)))];
-}
-
-function parseInfo(json) {
-  try {
-    const found = JSON.parse(json || "{}");
-    if (found !== null && typeof found === "object" && !Array.isArray(found)) return found;
-  } catch {}
-  throw new Damage("the text is no JSON object");
-}
-
-const mean = (sum, count) => (count ? sum / Number(count) : null);
-
-// One whole buffer -> the series' value and time.
-function decodeBuffer(family, buffer) {
-  const columns = dictionary();
-  let at = 0;
-  let time;
-  family.columns.forEach((column, i) => {
-    const found = decodeColumn(column, buffer, at);
+// One whole buffer: the value, and the time of its last change if it has one.
+function decodeBuffer({ kind, columns, stamped, bounds }, bytes) {
+  const value = dictionary();
+  let at = 0, time;
+  for (const [i, column] of columns.entries()) {
+    const found = decodeColumn(column, bytes, at);
     at += column.size;
-    if (family.stamped && i === family.columns.length - 1) time = found[0];
-    else columns[column.name] = column.count === 1 || column.type === TEXT ? found[0] : found;
-  });
-  if (family.kind === "text") return { value: columns.text, time };
-  if (family.kind === "info") return { value: parseInfo(columns.text), time };
-  if (family.kind === "histogram") Object.assign(columns, { bounds: family.bounds, buckets: [columns.buckets].flat() });
-  if (family.kind === "average") columns.mean = mean(columns.sum, columns.count);
-  if (family.kind === "moving_average") columns.mean = mean(columns.window_sum, columns.window_count);
-  return { value: columns, time };
-}
-
-function decodeWord(family, cell) {
-  const word = readWord[family.cell](cell, 0);
-  const time = family.stamped ? cell.readBigUInt64LE(8) : undefined;
-  if (family.kind === "bool") return { value: Boolean(word), time };
-  if (family.kind === "enum") return { value: family.states[word] ?? word, time };
-  return { value: word, time };
-}
-
-// One cell out of three reads, one after the other; undefined if the buffer was written to meanwhile.
-function decodeCell(family, first, second, third) {
-  if (Math.min(first.length, second.length, third.length) < family.cellSize) {
-    throw new Damage("the cell is behind the end of the file");
+    if (stamped && i === columns.length - 1) [time] = found;
+    else value[column.name] = found.length > 1 || column.name === "buckets" ? found : found[0];
   }
-  if (family.cell !== BUFFERED) return decodeWord(family, second);
-  const seq = first.readBigUInt64LE(8);
-  if (second.readBigUInt64LE(16) !== BigInt(family.buffer)) throw new Damage("the size of the buffers is wrong");
-  if (third.readBigUInt64LE(0) > seq + 1n) return undefined;
-  const at = 24 + Number(seq & 1n) * family.buffer;
-  return decodeBuffer(family, second.subarray(at, at + family.buffer));
+  const mean = (sum, count) => (count ? sum / Number(count) : null);
+  if (kind === "text") return { value: value.text, time };
+  if (kind === "info") return { value: JSON.parse(value.text || "{}"), time };
+  if (kind === "histogram") value.bounds = bounds;
+  if (kind === "average") value.mean = mean(value.sum, value.count);
+  if (kind === "moving_average") value.mean = mean(value.window_sum, value.window_count);
+  return { value, time };
 }
 
-// All cells share three reads; those that did not hold still get three of their own, until the deadline.
-function readCells(fd, { kept, from, size }, problems) {
-  const threeReads = (at, n) => [readAt(fd, at, n), readAt(fd, at, n), readAt(fd, at, n)];
-  const shared = threeReads(from, size);
-  const deadline = process.hrtime.bigint() + DEADLINE_NS;
-  for (const one of kept) {
-    const at = Number(one.cell - from);
-    try {
-      let found = decodeCell(one.family, ...shared.map((b) => b.subarray(at, at + one.family.cellSize)));
+// The value of a cell out of three reads, or undefined if the buffer was written to meanwhile.
+function decodeCell(family, first, second, third) {
+  const { kind, cell, cellSize, buffer, stamped, states } = family;
+  check(second.length >= cellSize && third.length >= 8, "the cell lies behind the end of the file");
+  if (cell !== BUFFERED) {
+    const [word, time] = [words[cell](second, 0), stamped ? second.readBigUInt64LE(8) : undefined];
+    return { value: kind === "bool" ? Boolean(word) : kind === "enum" ? (states[word] ?? word) : word, time };
+  }
+  check(second.readBigUInt64LE(16) === BigInt(buffer), "the size of its buffers is wrong");
+  const seq = first.readBigUInt64LE(8);
+  if (third.readBigUInt64LE(0) > seq + 1n) return undefined;
+  const at = 24 + Number(seq % 2n) * buffer;
+  return decodeBuffer(family, second.subarray(at, at + buffer));
+}
+
+// All cells share three reads. Those that did not hold still get three of their own, until the deadline.
+function readCells(fd, { series, from, size }, problems) {
+  const shared = [readAt(fd, from, size), readAt(fd, from, size), readAt(fd, from, size)];
+  const deadline = process.hrtime.bigint() + DEADLINE;
+  for (const one of series) {
+    const { family, labels, cell } = one;
+    const [at, n] = [Number(cell - from), family.cellSize];
+    salvage(problems, [family.name, ...labels].join(" "), () => {
+      let found = decodeCell(family, ...shared.map((bytes) => bytes.subarray(at, at + n)));
       while (found === undefined && process.hrtime.bigint() < deadline) {
-        found = decodeCell(one.family, ...threeReads(one.cell, one.family.cellSize));
+        found = decodeCell(family, readAt(fd, cell, 16), readAt(fd, cell, n), readAt(fd, cell, 8));
       }
-      if (found === undefined) throw new Damage("the cell does not hold still");
+      check(found, "its cell does not hold still");
       Object.assign(one, found);
-    } catch (error) {
-      if (!(error instanceof Damage)) throw error;
-      problems.push(`${[one.family.name, ...one.labels].join(" ")}: ${error.message}`);
-    }
+    });
   }
 }
 
 function readFile(path) {
   const { O_RDONLY, O_NONBLOCK, O_NOFOLLOW } = fs.constants;
-  const fd = fs.openSync(path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW);
-  try {
-    if (!fs.fstatSync(fd).isFile()) throw new Refused("this is not a regular file");
-    const problems = [];
-    const header = parseHeader(readAt(fd, 0, HEADER));
-    const bytes = readAt(fd, HEADER, Number(header.committed) - HEADER);
-    const { identity, families, series } = parseDefinitions(bytes, header, problems);
-    const cells = layOut(series, problems);
-    readCells(fd, cells, problems);
-    const values = dictionary();
-    for (const family of families.values()) {
-      const { kind, unit, help, aggregate, descriptive, stamped, labels } = family;
-      const entry = { kind, unit, help, aggregate, descriptive, static: family.static, stamped, labels, series: [] };
-      values[family.name] = entry;
-      family.entry = entry;
-    }
-    const rank = new Set(cells.kept);
-    for (const one of series.filter((each) => rank.has(each))) {
-      one.family.entry.series.push({ labels: one.labels, overflow: one.overflow, value: one.value, time: one.time });
-    }
-    return { header, identity, values, problems };
-  } finally {
-    fs.closeSync(fd);
+  const fd = fs.openSync(path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW); // the process ends soon and closes it
+  check(fs.fstatSync(fd).isFile(), "this is no regular file", Refused);
+  const problems = [];
+  const header = parseHeader(readAt(fd, 0, HEADER));
+  const { identity, families } = parseDefinitions(readAt(fd, 0, Number(header.committed)), header, problems);
+  readCells(fd, layOut(families, problems), problems);
+  const values = dictionary();
+  for (const { name, kind, unit, help, aggregate, stamped, labels, bounds, series } of families) {
+    const shown = series.map((one) => ({ labels: one.labels, overflow: one.overflow, value: one.value, time: one.time }));
+    values[name] = { kind, unit, help, aggregate, stamped, labels, series: shown };
   }
+  return { header, identity, values, problems };
 }
 
-// JSON has neither 64-bit integers nor NaN and infinities.
-function plain(_, value) {
-  if (typeof value === "bigint") return Number.isSafeInteger(Number(value)) ? Number(value) : String(value);
-  return typeof value === "number" && !Number.isFinite(value) ? String(value) : value;
-}
-
-let found;
+let result;
 try {
-  found = readFile(process.argv[2]);
+  result = readFile(process.argv[2]);
 } catch (error) {
-  found = { error: error.message };
+  result = { error: error.message };
   process.exitCode = 1;
 }
-process.stdout.write(JSON.stringify(found, plain) + "\n");
+console.log(JSON.stringify(result, (_, value) => {
+  if (typeof value === "bigint") return Number.isSafeInteger(Number(value)) ? Number(value) : String(value);
+  return typeof value === "number" && !Number.isFinite(value) ? String(value) : value;
+}));
