@@ -114,7 +114,7 @@ def read_all(
         if pid is not None and snapshot.process.pid != pid:
             continue
         snapshots.append(snapshot)
-    snapshots.sort(key=lambda snapshot: (snapshot.created or 0, snapshot.path))
+    snapshots.sort(key=lambda snapshot: (snapshot._header.created, snapshot.path))
     return Fleet(_labelled(snapshots), problems)
 
 

@@ -27,12 +27,16 @@ def life(descriptor: int, header: layout.Header, found: os.stat_result, witnesse
     same_boot: bool | None = header.boot_id == me.boot_id
     if me.boot_id == _UNKNOWN or header.boot_id == _UNKNOWN:
         same_boot = None
+    original = header.inode == found.st_ino
+    if not same_boot and not os.major(found.st_dev):
+        # A network file system, or one shared by virtual machines: the writer may live elsewhere.
+        original = False
     same_namespace = bool(same_boot and header.pid_namespace and header.pid_namespace == me.pid_namespace)
     return process.judge(
         closed=header.state == layout.CLOSED,
         locked=bool(header.flags & layout.LOCKED),
         held=process.lock_held(descriptor),
-        original=header.inode == found.st_ino,
+        original=original,
         same_boot=same_boot,
         same_namespace=same_namespace,
         running=witnesses.running(header.pid, header.start_ticks) if same_namespace else None,

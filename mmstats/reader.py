@@ -340,9 +340,20 @@ def _read_v2(path: str, descriptor: int, head: bytes, found: os.stat_result, wit
         schema = schema_of(head[first:])
     data, compounds, more = _read_values(descriptor, schema, verdict.alive is False)
     size = directory.disk_bytes(found)
-    return Snapshot(
-        path, header, schema, head[:first], data, compounds, verdict, size, problems + schema.problems + more
-    )
+    identity = _without_padding(head, first)
+    return Snapshot(path, header, schema, identity, data, compounds, verdict, size, problems + schema.problems + more)
+
+
+def _without_padding(head: bytes, first: int) -> bytes:
+    """``head[:first]`` up to the padding that fills its page: most of it, and kept for each file."""
+    zeros = head.find(_ZEROS, layout.HEADER_BYTES, first)
+    at = (zeros - 1) & ~7
+    if zeros > 0 and layout.RECORD.unpack_from(head, at) == (first - at, layout.PADDING, 0, 0):
+        return head[:at]
+    return head[:first]
+
+
+_ZEROS = bytes(64)
 
 
 def _read_values(descriptor: int, schema: Schema, still: bool) -> tuple[bytes, tuple[Any, ...], tuple[str, ...]]:
@@ -373,26 +384,27 @@ def _read_values(descriptor: int, schema: Schema, still: bool) -> tuple[bytes, t
     deadline = None
     for key, cell in compounds:
         plan = key.plan
+        packed = plan.packed
         at = cell - start
-        if problems and cell + plan.family.cell_size > there:
+        if problems and cell + plan.size > there:
             raws.append(None)
             continue
-        if plan.packed is None:
+        if packed is None:
             raws.append(_STAMPED[plan.family.cell].unpack_from(data, at))
             continue
         begun, seq, buffer = unpack_head(last, at)
         if not still:
             seq = unpack_head(first, at)[1]
-        length = plan.packed.size
+        length = plan.buffer
         if buffer != length:
             raws.append(None)
             problems += (f"damaged: a cell of {plan.family.name!r} is not of its size",)
         elif begun <= seq + 1:
-            raws.append(plan.packed.unpack_from(data, at + 24 + (seq & 1) * length))
+            raws.append(packed.unpack_from(data, at + 24 + (seq & 1) * length))
         else:
             if deadline is None:
                 deadline = time.monotonic() + DEADLINE
-            raw = _read_cell(descriptor, cell, plan.packed, deadline)
+            raw = _read_cell(descriptor, cell, packed, deadline)
             if raw is None:
                 problems += (f"a value of {plan.family.name!r} did not hold still, or is damaged",)
             raws.append(raw)

@@ -587,8 +587,8 @@ def identity_texts(service: str) -> list[tuple[str, tuple[str, ...]]]:
             if name in ENVIRONMENT or name in asked or name.startswith(ENVIRONMENT_PREFIXES)
         }
     )
-    uid = os.getuid() if hasattr(os, "getuid") else -1
-    gid = os.getgid() if hasattr(os, "getgid") else -1
+    uid = os.geteuid() if hasattr(os, "geteuid") else -1
+    gid = os.getegid() if hasattr(os, "getegid") else -1
     return [
         ("service", (service,)),
         ("host", (os.uname().nodename if hasattr(os, "uname") else "",)),

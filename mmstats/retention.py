@@ -148,7 +148,8 @@ def free_name(home: str, name: str, pid: int) -> str:
     if alive is False:
         return name
     stem, suffix = os.path.splitext(name)
-    return f"{stem}-{pid}{suffix}"
+    names = [f"{stem}-{pid}{suffix}", *[f"{stem}-{pid}-{number}{suffix}" for number in range(2, 100)]]
+    return next((other for other in names if not os.path.lexists(os.path.join(home, other))), names[0])
 
 
 def _version_1_alive(path: str) -> bool | None:

@@ -24,11 +24,12 @@ class Plan:
     code: the type of a cell that is one word, as `array` has it; empty for others
     """
 
-    __slots__ = ("code", "family", "keys", "packed", "size")
+    __slots__ = ("buffer", "code", "family", "keys", "packed", "size")
 
     def __init__(self, family: layout.Family) -> None:
         self.family = family
         self.size = family.cell_size
+        self.buffer = family.buffer_size
         self.code = _WORDS[family.cell] if self.size == 8 else ""
         self.keys: dict[tuple[str, ...], Key] = {}
         self.packed = _buffer_format(family) if family.cell == "buffered" else None

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, Program, wait_for
+from support import ROOT, Program, wait_for
 
 import mmstats
 

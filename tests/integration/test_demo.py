@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from support import ROOT
 
 
 def test_the_counters_of_dead_and_living_workers_add_up(tmp_path: Path) -> None:

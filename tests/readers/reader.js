@@ -69,7 +69,7 @@ function readAt(fd, position, size) {
 function parseHeader(b) {
   check(b.length === HEADER, "the file has fewer than 128 bytes", Refused);
   check(b.toString("hex", 0, 8) === MAGIC, b[0] === 1 ? "the file is of version 1" : "this is no stat file", Refused);
-  const [u32, u64] = [(at) => b.readUInt32LE(at), (at) => b.readBigUInt64LE(at)];
+  const [u32, u64] = [(at) => b.readUInt32LE(at), (at) => words[U64](b, at)];
   const header = {
     major: b.readUInt16LE(8), minor: b.readUInt16LE(10), first_definition: u32(12), committed: u64(16),
     state: u64(24) > 2n ? 1n : u64(24), uuid: b.toString("hex", 32, 48), created: u64(48), closed: u64(56),
@@ -107,7 +107,8 @@ function attributes(body, at) {
     const [tag, n] = [body.readUInt16LE(at), body.readUInt32LE(at + 4)];
     next = at + 8 + align8(n);
     check(next <= body.length, "an attribute reaches beyond its record");
-    found.set(tag, [...(found.get(tag) ?? []), body.subarray(at + 8, at + 8 + n)]);
+    if (!found.has(tag)) found.set(tag, []);
+    found.get(tag).push(body.subarray(at + 8, at + 8 + n));
   }
   return (tag) => found.get(tag) ?? [];
 }
@@ -177,7 +178,8 @@ function parseDefinitions(file, { first_definition: first, committed }, problems
 
 // The region of all cells, after dropping the series whose cells overlap one at a lower offset.
 function layOut(families, problems) {
-  const series = families.flatMap((family) => family.series).sort((a, b) => (a.cell < b.cell ? -1 : Number(a.cell > b.cell)));
+  const series = families.flatMap((family) => family.series);
+  series.sort((a, b) => (a.cell < b.cell ? -1 : Number(a.cell > b.cell)));
   const from = series[0]?.cell ?? 0n;
   let to = from;
   for (const one of series) {
@@ -198,6 +200,14 @@ function decodeColumn({ type, count }, bytes, at) {
   return [text(bytes.subarray(at + 8, at + 8 + Number(length)))];
 }
 
+function parseInfo(json) {
+  try {
+    return JSON.parse(json || "{}");
+  } catch {
+    throw new Damage("its text is not JSON");
+  }
+}
+
 // One whole buffer: the value, and the time of its last change if it has one.
 function decodeBuffer({ kind, columns, stamped, bounds }, bytes) {
   const value = dictionary();
@@ -210,7 +220,7 @@ function decodeBuffer({ kind, columns, stamped, bounds }, bytes) {
   }
   const mean = (sum, count) => (count ? sum / Number(count) : null);
   if (kind === "text") return { value: value.text, time };
-  if (kind === "info") return { value: JSON.parse(value.text || "{}"), time };
+  if (kind === "info") return { value: parseInfo(value.text), time };
   if (kind === "histogram") value.bounds = bounds;
   if (kind === "average") value.mean = mean(value.sum, value.count);
   if (kind === "moving_average") value.mean = mean(value.window_sum, value.window_count);
@@ -220,7 +230,8 @@ function decodeBuffer({ kind, columns, stamped, bounds }, bytes) {
 // The value of a cell out of three reads, or undefined if the buffer was written to meanwhile.
 function decodeCell(family, first, second, third) {
   const { kind, cell, cellSize, buffer, stamped, states } = family;
-  check(second.length >= cellSize && third.length >= 8, "the cell lies behind the end of the file");
+  const whole = second.length >= cellSize && third.length >= 8 && first.length >= (cell === BUFFERED ? 16 : 8);
+  check(whole, "its cell lies behind the end of the file");
   if (cell !== BUFFERED) {
     const [word, time] = [words[cell](second, 0), stamped ? second.readBigUInt64LE(8) : undefined];
     return { value: kind === "bool" ? Boolean(word) : kind === "enum" ? (states[word] ?? word) : word, time };
@@ -259,7 +270,7 @@ function readFile(path) {
   const { identity, families } = parseDefinitions(readAt(fd, 0, Number(header.committed)), header, problems);
   readCells(fd, layOut(families, problems), problems);
   const values = dictionary();
-  for (const { name, kind, unit, help, aggregate, stamped, labels, bounds, series } of families) {
+  for (const { name, kind, unit, help, aggregate, stamped, labels, series } of families) {
     const shown = series.map((one) => ({ labels: one.labels, overflow: one.overflow, value: one.value, time: one.time }));
     values[name] = { kind, unit, help, aggregate, stamped, labels, series: shown };
   }

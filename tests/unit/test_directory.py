@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Program
+from support import ROOT, Program
 
 from mmstats import directory
 from mmstats.errors import ConfigurationError

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, Program, wait_for
+from support import ROOT, Program, wait_for
 
 from mmstats import process, retention
 
@@ -338,6 +338,25 @@ def test_a_process_that_is_hidden_from_us_is_unknown_and_not_dead(run: Run) -> N
         wrap=("unshare", "--mount"),
     )
     assert program.line() == "0 None True"
+
+
+@needs_root
+def test_in_a_time_namespace_nobody_is_called_dead_for_its_start(run: Run) -> None:
+    """Its clock shows the start of the same process at another time."""
+    shifted = ("unshare", "--time", "--boottime", "1000")
+    program = run(RECORD)
+    path = program.line()
+    look = f"from mmstats import retention; print(retention.writer_of({path!r})[1].alive)"
+    assert run(look, wrap=shifted).line() == "True"
+    me = process.myself()
+    witness = f"from mmstats import process; print(process.witness({me.pid}, {me.start_ticks}))"
+    assert run(witness).line() == "True"
+    assert run(witness, wrap=shifted).line() == "None"
+    inside = run(RECORD, wrap=shifted)
+    path = inside.line()
+    assert retention.writer_of(path)[1].alive is True
+    inside.kill()
+    assert retention.writer_of(path)[1].alive is False
 
 
 @needs_root

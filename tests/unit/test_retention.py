@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from conftest import Program, wait_for
+from support import Program, wait_for
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
