@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 project = "mmstats"
-copyright = "the mmstats authors"  # noqa: A001
+copyright = "the mmstats authors"
 source = (Path(__file__).resolve().parent.parent / "mmstats" / "__init__.py").read_text(encoding="utf-8")
 release = re.findall(r'^__version__ = "(.+)"$', source, re.MULTILINE)[0]
 version = release

@@ -78,6 +78,7 @@ def merge(snapshots: Iterable[Snapshot]) -> Merged:
     """Merge `snapshots` by each field's ``aggregate``."""
     everyone = list(snapshots)
     parts: dict[Key, _Parts] = {}
+    version_1: dict[layout.Family, Plan] = {}
     plain: dict[int, list[Snapshot]] = {}
     for snapshot in everyone:
         schema = snapshot._schema
@@ -87,7 +88,7 @@ def merge(snapshots: Iterable[Snapshot]) -> Merged:
             _fold(group[0]._schema, group, parts)
         else:
             for snapshot in group:
-                _take_v1(snapshot, parts)
+                _take_v1(snapshot, parts, version_1)
     named, problems = _by_name(everyone, parts)
     return Merged(named, len(everyone), problems)
 
@@ -122,8 +123,9 @@ def _fold(schema: Schema, group: list[Snapshot], parts: dict[Key, _Parts]) -> No
         if not taken:
             continue
         raws = [snapshot._compounds[at] for snapshot in taken]
-        if not part.cumulative:
-            part.each.append((taken, raws))
+        if not part.cumulative or family.cell != "buffered" or family.aggregate == "all":
+            if raws.count(None) < len(raws):
+                part.each.append((taken, raws))
             continue
         raws = [raw for raw in raws if raw is not None]
         if raws:
@@ -145,15 +147,12 @@ def _fold_samples(family: layout.Family, raws: list[tuple[Any, ...]]) -> tuple[A
     )  # fmt: skip
 
 
-def _take_v1(snapshot: Snapshot, parts: dict[Key, _Parts]) -> None:
+def _take_v1(snapshot: Snapshot, parts: dict[Key, _Parts], plans: dict[layout.Family, Plan]) -> None:
     """Values of mmstats 0.x say nothing of how they merge: they stay by process."""
     for value in snapshot.values():
-        plan = _V1.setdefault(value.family, Plan(value.family))
+        plan = plans.setdefault(value.family, Plan(value.family))
         part = parts.setdefault(plan.key((), 0), _Parts(plan.family))
         part.each.append(((snapshot,), (value,)))
-
-
-_V1: dict[layout.Family, Plan] = {}
 
 
 def _signature(family: layout.Family) -> tuple[Any, ...]:
@@ -200,7 +199,7 @@ def _assemble(family: layout.Family, labelled: dict[tuple[str, ...], list[_Parts
     return values.LabelledValue(family, {labels: _one(family, parts) for labels, parts in labelled.items()})
 
 
-def _one(family: layout.Family, several: list[_Parts]) -> values.Value:
+def _one(family: layout.Family, several: list[_Parts]) -> values.Value | values.EachValue:
     """One value out of all its parts."""
     folded = [item for part in several for item in part.folded]
     if not folded:
@@ -208,13 +207,14 @@ def _one(family: layout.Family, several: list[_Parts]) -> values.Value:
         return _one_of_each(family, [(snapshot, raw) for snapshot, raw in each if raw is not None])
     if family.cell == "buffered":
         return values.build(family, _fold_samples(family, folded))
+
     number = _FOLDS[family.aggregate](folded)
     if family.aggregate == "mean":
         number = number / sum([part.count for part in several])
     return values.NumberValue(family, number)
 
 
-def _one_of_each(family: layout.Family, each: list[tuple[Snapshot, Any]]) -> values.AnyValue:
+def _one_of_each(family: layout.Family, each: list[tuple[Snapshot, Any]]) -> values.Value | values.EachValue:
     built = [(snapshot, raw if isinstance(raw, values.Value) else values.build(family, raw)) for snapshot, raw in each]
     if family.aggregate == "last":
         return max(zip(built, each, strict=True), key=lambda pair: _when(family, *pair[1]))[0][1]
@@ -228,7 +228,10 @@ def _one_of_each(family: layout.Family, each: list[tuple[Snapshot, Any]]) -> val
         numbers = [value.value for _, value in built]
         total = _FOLDS[family.aggregate](numbers)
         return values.NumberValue(family, total / len(numbers) if family.aggregate == "mean" else total)
-    return values.EachValue(family, {snapshot.label: value for snapshot, value in built})
+    found = {snapshot.label: value for snapshot, value in built}
+    if len(found) < len(built):  # files of one name in several directories
+        found = {snapshot.path: value for snapshot, value in built}
+    return values.EachValue(family, found)
 
 
 def _when(family: layout.Family, snapshot: Snapshot, raw: Any) -> tuple[int, int]:

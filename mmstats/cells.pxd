@@ -88,8 +88,9 @@ cdef class Cell:
     cdef object _view
     cdef readonly object owner
     cdef readonly object series
-    cpdef bind(self, view, Py_ssize_t offset)
+    cpdef bint bind(self, view, Py_ssize_t offset, before=*, seen=*) except -1
     cpdef unbind(self)
+    cpdef forget(self)
     cpdef reset(self)
     cdef _wake(self)
     cpdef get(self)
@@ -155,6 +156,7 @@ cdef class Info(Text):
 cdef class Struct(Cell):
     cdef Py_ssize_t _buffer
     cdef object _encode
+    cdef object _coerce
     cdef object _initial
     cdef object _values
     @cython.locals(w="uint64_t *", b="char *", seq=uint64_t, at=Py_ssize_t, size=Py_ssize_t, data="const char *")

@@ -48,6 +48,7 @@ if not cython.compiled:
 
     if TYPE_CHECKING:
         from mmstats._words import copy, fence
+        from mmstats.decorators import Function
 
 #: Whether this module runs as C.
 COMPILED: bool = bool(cython.compiled)
@@ -82,12 +83,23 @@ class Cell:
         self._f = cython.NULL
         self._b = cython.NULL
 
-    def bind(self, view: memoryview, offset: int) -> None:
-        """Write to ``view[offset:]`` from now on."""
+    @cython.locals(w="uint64_t *", f="double *", b="char *")
+    def bind(self, view: memoryview, offset: int, before: Any = None, seen: Any = None) -> bool:
+        """Write to ``view[offset:]`` from now on, in place of the view `before` that holds what was `seen`.
+
+        False, and nothing is done, if a signal handler has bound the cell or recorded meanwhile.
+        """
+        f = doubles_at(view, offset)
+        b = bytes_at(view, offset)
+        w = words_at(view, offset)
+        # Nothing is called from here on.
+        if self._view is not before or before != seen:
+            return False
         self._view = view
-        self._f = doubles_at(view, offset)
-        self._b = bytes_at(view, offset)
-        self._w = words_at(view, offset)
+        self._f = f
+        self._b = b
+        self._w = w
+        return True
 
     def unbind(self) -> None:
         """Let go of the memory; the next use asks the owner for a place again."""
@@ -107,6 +119,9 @@ class Cell:
         """Let go of the memory for good; any later use raises `ClosedError`."""
         self.unbind()
         self.owner = None
+
+    def forget(self) -> None:
+        """Take back what is known beside the memory, before the cell is bound to memory that is all zero."""
 
     def reset(self) -> None:
         """Put the initial value into memory that is all zero."""
@@ -204,7 +219,8 @@ class Gauge(Cell):
         self._stamped = stamped
 
     def reset(self) -> None:
-        self._f[0] = self._initial
+        if self._initial:
+            self._f[0] = self._initial
 
     def set(self, value: float) -> None:
         if not (self._w and ALIVE[0]):
@@ -483,7 +499,7 @@ class Info(Text):
 
         return json.loads(Text.get(self) or "{}")
 
-    @property
+    @property  # type: ignore[misc]
     def value(self) -> dict[str, str]:  # type: ignore[override]
         return self.get()
 
@@ -498,17 +514,28 @@ def as_text(value: Any) -> str:
 
 
 class Struct(Cell):
-    """Several named values that change as one. `encode` packs their list into a buffer's bytes."""
+    """Several named values that change as one.
 
-    def __init__(self, owner: Any, series: Any, encode: Any = None, initial: Any = None) -> None:
+    `encode` packs them into a buffer's bytes; `coerce` makes a value what the buffer can hold.
+    """
+
+    def __init__(
+        self, owner: Any, series: Any, encode: Any = None, coerce: Any = None, initial: Any = None
+    ) -> None:
         Cell.__init__(self, owner, series)
         self._encode = encode
+        self._coerce = coerce
         self._initial = dict(initial or {})
         self._values = dict(self._initial)
         self._buffer = len(encode(self._values)) if encode is not None else 0
 
+    def forget(self) -> None:
+        self._values = dict(self._initial)
+
     def reset(self) -> None:
-        self._write(self._w[1], self._encode(self._initial), dict(self._initial))
+        packed = self._encode(self._initial)
+        if any(packed):
+            self._write(self._w[1], packed, dict(self._initial))
 
     def set(self, **values: Any) -> None:
         """Set the values that are named; the others stay. Either all of them change, or none."""
@@ -520,7 +547,7 @@ class Struct(Cell):
             for name, value in values.items():
                 if name not in merged:
                     raise ValueError(f"no value named {name!r}: this struct has {', '.join(merged)}")
-                merged[name] = value
+                merged[name] = self._coerce(name, value)
             if self._write(seen, self._encode(merged), merged):
                 return
 
@@ -609,7 +636,7 @@ class Histogram(Sampler):
         self._bp = doubles_at(memoryview(self._bounds).cast("B"), 0)
         self._last = 0
 
-    def reset(self) -> None:
+    def forget(self) -> None:
         self._last = 0
 
     def observe(self, value: float) -> None:
@@ -706,7 +733,7 @@ class Window(Sampler):
         self._timer = timer
         self._clock = clock
 
-    def reset(self) -> None:
+    def forget(self) -> None:
         for i in range(self._n):
             self._s[i] = 0.0
         self._position = 0
@@ -835,7 +862,7 @@ class Timing:
         self._state = 2
         self.cell.record(self._elapsed)
 
-    def __call__(self, function: Any) -> Any:
+    def __call__(self, function: Function) -> Function:
         """Decorate `function` so that each of its calls is timed."""
         from .decorators import inside
 
@@ -915,7 +942,7 @@ class InProgress:
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
         self._gauge.dec()
 
-    def __call__(self, function: Any) -> Any:
+    def __call__(self, function: Function) -> Function:
         from .decorators import inside
 
         return inside(lambda: self, function)
@@ -937,7 +964,7 @@ class CountExceptions:
         if kind is not None and issubclass(kind, self._exception):
             self._counter.inc()
 
-    def __call__(self, function: Any) -> Any:
+    def __call__(self, function: Function) -> Function:
         from .decorators import inside
 
         return inside(lambda: self, function)
@@ -954,6 +981,7 @@ class Labelled:
         self._make = make
         self._children: dict[Any, Any] = {}
 
+    @cython.locals(child="Cell", key=tuple)
     def labels(self, *values: Any, **named: Any) -> Any:
         """The cell of these label values, by position or by name; values are made strings."""
         if named:
@@ -964,14 +992,15 @@ class Labelled:
                     values = tuple([named[name] for name in self._names])
                 except KeyError:
                     values = self._by_name(values, named)
+        key = values
         # 1, 1.0 and True are one key to a dict and three label values: look up str and int only.
-        for value in values:
+        for value in key:
             if type(value) is not str and type(value) is not int:
-                values = tuple([str(item) for item in values])
+                key = tuple([str(item) for item in key])
                 break
-        child = self._children.get(values)
+        child = self._children.get(key)
         if child is None:
-            child = self._find(values)
+            child = self._find(key)
         return child.read()
 
     def _by_name(self, values: Any, named: Any) -> Any:

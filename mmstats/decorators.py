@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Any, TypeVar
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 #: What marks the code of an ``async def`` (``inspect.CO_COROUTINE``; to import inspect takes long).
 _COROUTINE = 0x80
 
 
-def inside(context: Callable[[], Any], function: Callable[..., Any]) -> Callable[..., Any]:
+def inside(context: Callable[[], Any], function: Function) -> Function:
     """`function` with each of its calls inside of a fresh ``context()``.
 
     An ``async def`` is inside for as long as it is awaited.
@@ -26,11 +28,11 @@ def inside(context: Callable[[], Any], function: Callable[..., Any]) -> Callable
             with context():
                 return await function(*args, **keywords)
 
-        return awaited
+        return awaited  # type: ignore[return-value]
 
     @wraps(function)
     def called(*args: Any, **keywords: Any) -> Any:
         with context():
             return function(*args, **keywords)
 
-    return called
+    return called  # type: ignore[return-value]

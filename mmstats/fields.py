@@ -17,6 +17,22 @@ from typing import TYPE_CHECKING, Any, overload
 from . import cells, layout
 from .errors import DefinitionError
 
+if TYPE_CHECKING:
+    from typing import Never, TypedDict, Unpack
+
+    class _Common(TypedDict, total=False):
+        """What all fields take, but for `label`, which some take by position."""
+
+        name: str | None
+        help: str
+        unit: str
+        labelnames: Iterable[str]
+        aggregate: str | None
+
+    class _CommonAndLabel(_Common, total=False):
+        label: str | None
+
+
 #: Prometheus' default buckets, in seconds (prometheus_client's ``Histogram.DEFAULT_BUCKETS``).
 DEFAULT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 
@@ -129,7 +145,7 @@ class Field:
         raise NotImplementedError
 
     def rebind(self, cell: Any) -> None:
-        """`cell` has got fresh memory."""
+        """`cell`, which a forked child has of its parent, has got memory of the child's own."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(name={self.name!r})"
@@ -141,7 +157,7 @@ class CounterField(Field):
     kind = "counter"
     cell = "u64"
 
-    def __init__(self, label: str | None = None, *, type: type = int, **keywords: Any) -> None:
+    def __init__(self, label: str | None = None, *, type: type = int, **keywords: Unpack[_Common]) -> None:
         super().__init__(label, **keywords)
         if type not in (int, float):
             raise DefinitionError(f"type={type!r}: a counter counts in int or float")
@@ -184,7 +200,7 @@ class HistogramField(Field):
     cell = "buffered"
 
     def __init__(
-        self, label: str | None = None, *, buckets: Iterable[float] = DEFAULT_BUCKETS, **keywords: Any
+        self, label: str | None = None, *, buckets: Iterable[float] = DEFAULT_BUCKETS, **keywords: Unpack[_Common]
     ) -> None:
         super().__init__(label, **keywords)
         given = [float(bound) for bound in buckets]
@@ -195,6 +211,7 @@ class HistogramField(Field):
         if len(given) > 1000:
             raise DefinitionError(f"{len(given)} buckets are too many: 1000 is the most")
         self._bounds = tuple(given)
+        _only_adds(self)
 
     def bounds(self) -> tuple[float, ...]:
         return self._bounds
@@ -221,6 +238,10 @@ class AverageField(Field):
     kind = "average"
     cell = "buffered"
 
+    def __init__(self, label: str | None = None, **keywords: Any) -> None:
+        super().__init__(label, **keywords)
+        _only_adds(self)
+
     def columns(self) -> tuple[layout.Column, ...]:
         return (layout.Column("count", "u64"), layout.Column("sum", "f64"))
 
@@ -242,11 +263,12 @@ class MovingAverageField(Field):
     kind = "moving_average"
     cell = "buffered"
 
-    def __init__(self, size: int = 100, **keywords: Any) -> None:
+    def __init__(self, size: int = 100, **keywords: Unpack[_CommonAndLabel]) -> None:
         super().__init__(**keywords)
         if not 1 <= size <= 1_000_000:
             raise DefinitionError(f"size={size}: a window holds from 1 to 1,000,000 samples")
         self.size = size
+        _only_adds(self)
 
     def columns(self) -> tuple[layout.Column, ...]:
         return tuple([layout.Column(name, type) for name, type in layout.WINDOW_COLUMNS])
@@ -259,7 +281,7 @@ class MovingAverageField(Field):
         @overload
         def __get__(self, instance: None, owner: Any) -> MovingAverageField: ...
         @overload
-        def __get__(self, instance: object, owner: Any) -> AnyAverage: ...
+        def __get__(self, instance: object, owner: Any) -> AnyWindow: ...
         def __get__(self, instance: Any, owner: Any) -> Any: ...
 
 
@@ -274,7 +296,9 @@ class TimerField(MovingAverageField):
     kind = "timer"
     access = "fresh"
 
-    def __init__(self, timer: Callable[[], float] | None = None, size: int = 100, **keywords: Any) -> None:
+    def __init__(
+        self, timer: Callable[[], float] | None = None, size: int = 100, **keywords: Unpack[_CommonAndLabel]
+    ) -> None:
         keywords.setdefault("unit", "seconds")
         super().__init__(size, **keywords)
         self.timer = timer
@@ -299,7 +323,7 @@ class _IntegerField(Field):
     access = "value"
     can_stamp = True
 
-    def __init__(self, label: str | None = None, **keywords: Any) -> None:
+    def __init__(self, label: str | None = None, **keywords: Unpack[_Common]) -> None:
         super().__init__(label, **keywords)
         self.cell = "i64" if self.signed else "u64"
 
@@ -392,7 +416,7 @@ class BoolField(Field):
     access = "value"
     can_stamp = True
 
-    def __init__(self, initial: bool = False, **keywords: Any) -> None:
+    def __init__(self, initial: bool = False, **keywords: Unpack[_CommonAndLabel]) -> None:
         super().__init__(**keywords)
         self.initial = initial
 
@@ -418,7 +442,7 @@ class StringField(Field):
     access = "value"
     can_stamp = True
 
-    def __init__(self, size: int = 255, **keywords: Any) -> None:
+    def __init__(self, size: int = 255, **keywords: Unpack[_CommonAndLabel]) -> None:
         super().__init__(**keywords)
         if not 1 <= size <= 32768:
             raise DefinitionError(f"size={size}: a text field holds from 1 to 32768 bytes")
@@ -449,7 +473,7 @@ class EnumField(Field):
     aggregate = "all"
     can_stamp = True
 
-    def __init__(self, label: str | None = None, *, states: Iterable[str], **keywords: Any) -> None:
+    def __init__(self, label: str | None = None, *, states: Iterable[str], **keywords: Unpack[_Common]) -> None:
         super().__init__(label, **keywords)
         self._states = tuple(states)
         _check_texts("states", self._states)
@@ -479,7 +503,7 @@ class InfoField(Field):
     cell = "buffered"
     aggregate = "all"
 
-    def __init__(self, label: str | None = None, *, size: int = 512, **keywords: Any) -> None:
+    def __init__(self, label: str | None = None, *, size: int = 512, **keywords: Unpack[_Common]) -> None:
         super().__init__(label, **keywords)
         if not 2 <= size <= 32768:
             raise DefinitionError(f"size={size}: an info field holds from 2 to 32768 bytes")
@@ -512,7 +536,7 @@ class StructField(Field):
     cell = "buffered"
     aggregate = "all"
 
-    def __init__(self, values: Mapping[str, Any], **keywords: Any) -> None:
+    def __init__(self, values: Mapping[str, Any], **keywords: Unpack[_CommonAndLabel]) -> None:
         super().__init__(**keywords)
         if not values:
             raise DefinitionError("a StructField needs values, such as {'used': int, 'free': int}")
@@ -532,26 +556,31 @@ class StructField(Field):
             ]
         )
 
+    def _coerce(self, name: str, value: Any) -> Any:
+        """`value` as the file can hold it: integers wrap as C's do, texts are cut."""
+        type_, size = self._types[name]
+        if type_ is int:
+            return ((int(value) + (1 << 63)) & 0xFFFFFFFFFFFFFFFF) - (1 << 63)
+        if type_ is str:
+            return str(value).encode("utf-8", "replace")[:size].decode("utf-8", "ignore")
+        return type_(value)
+
     def _encode(self, values: Mapping[str, Any]) -> bytes:
         parts = []
         for name, (type_, size) in self._types.items():
             value = values[name]
-            if type_ is int:
-                parts.append(struct.pack("<Q", int(value) & 0xFFFFFFFFFFFFFFFF))
-            elif type_ is float:
-                parts.append(struct.pack("<d", float(value)))
-            elif type_ is bool:
-                parts.append(struct.pack("<Q", 1 if value else 0))
-            else:
-                data = str(value).encode("utf-8", "replace")
-                if len(data) > size:
-                    data = data[:size].decode("utf-8", "ignore").encode()
+            if type_ is float:
+                parts.append(struct.pack("<d", value))
+            elif type_ is str:
+                data = value.encode()
                 parts.append(struct.pack("<Q", len(data)) + data.ljust(layout.align(size), b"\0"))
+            else:
+                parts.append(struct.pack("<q", value))
         return b"".join(parts)
 
     def make_cell(self, owner: Any, series: Any) -> Any:
         initial = {name: type_() for name, (type_, _) in self._types.items()}
-        return cells.Struct(owner, series, self._encode, initial)
+        return cells.Struct(owner, series, self._encode, self._coerce, initial)
 
     if TYPE_CHECKING:
 
@@ -570,7 +599,7 @@ class _StaticField(Field):
     flags = layout.STATIC
     base: Callable[..., Any]
 
-    def __init__(self, label: str | None = None, value: Any = None, **keywords: Any) -> None:
+    def __init__(self, label: str | None = None, value: Any = None, **keywords: Unpack[_Common]) -> None:
         super().__init__(label, **keywords)
         self.value = value
 
@@ -606,18 +635,14 @@ class _StaticField(Field):
 
     if TYPE_CHECKING:
 
-        @overload
-        def __get__(self, instance: None, owner: Any) -> _StaticField: ...
-        @overload
-        def __get__(self, instance: object, owner: Any) -> Any: ...
-        def __get__(self, instance: Any, owner: Any) -> Any: ...
+        def __set__(self, instance: object, value: Never) -> None: ...
 
 
 class _StaticIntegerField(_StaticField):
     bits = 64
     signed = True
 
-    def __init__(self, label: str | None = None, value: Any = None, **keywords: Any) -> None:
+    def __init__(self, label: str | None = None, value: Any = None, **keywords: Unpack[_Common]) -> None:
         super().__init__(label, value, **keywords)
         self.cell = "i64" if self.signed else "u64"
 
@@ -626,6 +651,14 @@ class _StaticIntegerField(_StaticField):
 
     def _cell(self, owner: Any, series: Any, value: Any) -> Any:
         return cells.Integer(owner, series, self.bits, self.signed, value)
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __get__(self, instance: None, owner: Any) -> _StaticIntegerField: ...
+        @overload
+        def __get__(self, instance: object, owner: Any) -> int: ...
+        def __get__(self, instance: Any, owner: Any) -> Any: ...
 
 
 class StaticUIntField(_StaticIntegerField):
@@ -656,6 +689,14 @@ class StaticDoubleField(_StaticField):
     def _cell(self, owner: Any, series: Any, value: Any) -> Any:
         return cells.Float(owner, series, self.narrow, value)
 
+    if TYPE_CHECKING:
+
+        @overload
+        def __get__(self, instance: None, owner: Any) -> StaticDoubleField: ...
+        @overload
+        def __get__(self, instance: object, owner: Any) -> float: ...
+        def __get__(self, instance: Any, owner: Any) -> Any: ...
+
 
 class StaticFloatField(StaticDoubleField):
     """A float of single precision that is set once."""
@@ -669,7 +710,9 @@ class StaticTextField(_StaticField):
     kind = "text"
     cell = "buffered"
 
-    def __init__(self, label: str | None = None, value: Any = None, size: int = 256, **keywords: Any) -> None:
+    def __init__(
+        self, label: str | None = None, value: Any = None, size: int = 256, **keywords: Unpack[_Common]
+    ) -> None:
         super().__init__(label, value, **keywords)
         self.size = size
 
@@ -682,6 +725,19 @@ class StaticTextField(_StaticField):
     def _cell(self, owner: Any, series: Any, value: Any) -> Any:
         return cells.Text(owner, series, self.size, value)
 
+    if TYPE_CHECKING:
+
+        @overload
+        def __get__(self, instance: None, owner: Any) -> StaticTextField: ...
+        @overload
+        def __get__(self, instance: object, owner: Any) -> str: ...
+        def __get__(self, instance: Any, owner: Any) -> Any: ...
+
+
+def _only_adds(field: Field) -> None:
+    if field.aggregate not in ("sum", "all"):
+        raise DefinitionError(f"aggregate={field.aggregate!r} makes no sense of samples, which add up: use sum or all")
+
 
 def _no_arithmetic(field: Field) -> None:
     if field.aggregate not in ("last", "all"):
@@ -693,6 +749,7 @@ if TYPE_CHECKING:
     # ``labels()``, which a checker can't see, so both are there.
 
     class AnyCounter(cells.Counter):
+        def inc(self, n: float = 1) -> None: ...  # of a float with type=float
         def labels(self, *values: object, **named: object) -> cells.Counter: ...
 
     class AnyGauge(cells.Gauge):
@@ -703,6 +760,9 @@ if TYPE_CHECKING:
 
     class AnyAverage(cells.Average):
         def labels(self, *values: object, **named: object) -> cells.Average: ...
+
+    class AnyWindow(cells.Window):
+        def labels(self, *values: object, **named: object) -> cells.Window: ...
 
     class AnyTimer(cells.Timing):
         def labels(self, *values: object, **named: object) -> cells.Timing: ...

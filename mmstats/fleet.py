@@ -91,8 +91,11 @@ def read_all(
     service, pid: only the processes of this service or pid
 
     A file that can't be read is no error here: it is in the fleet's `problems`. One that vanishes
-    meanwhile is not even that. Raises `ReadError` if the directory can't be listed.
+    meanwhile is not even that. Raises `ReadError` if `path` is not
+    there or can't be listed.
     """
+    if path is not None and not os.path.lexists(path):
+        raise ReadError(f"{os.fspath(path)}: there is no such directory or file")
     found = files(path) if path is None or os.path.isdir(path) else [os.fspath(path)]
     witnesses = Witnesses()
     snapshots: list[Snapshot] = []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 from .errors import FormatError
@@ -381,20 +382,20 @@ def _check_columns(family: Family) -> None:
         if tuple([(column.name, column.type) for column in found]) != required:
             raise FormatError(f"damaged: a {family.kind} lacks the columns of its kind")
         single = [column for column in found if column.type != "text" and column.name != "buckets"]
-        if any([column.count != 1 for column in single]):
+        if any(column.count != 1 for column in single):
             raise FormatError(f"damaged: a column of a {family.kind} has several words")
     if family.kind == "histogram":
         bounds = family.bounds
         if family.columns[2].count != len(bounds) + 1 or not bounds:
             raise FormatError("damaged: a histogram's bounds and buckets differ in number")
-        if not all([a < b for a, b in zip(bounds, bounds[1:], strict=False)]) or not _finite(bounds[0], bounds[-1]):
+        if not all(a < b for a, b in pairwise(bounds)) or not _finite(bounds[0], bounds[-1]):
             raise FormatError("damaged: a histogram's bounds are not finite or do not rise")
     if family.columns and family.flags & STAMPED and family.columns[-1] != Column("time", "u64"):
         raise FormatError("damaged: a stamped cell has no column for its time")
 
 
 def _finite(*numbers: float) -> bool:
-    return all([abs(number) < float("inf") for number in numbers])
+    return all(abs(number) < float("inf") for number in numbers)
 
 
 def decode_series(body: bytes) -> tuple[int, tuple[str, ...]]:

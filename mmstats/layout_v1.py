@@ -47,7 +47,7 @@ def decode(data: bytes) -> tuple[list[FieldV1], str]:
     except (FormatError, struct.error) as error:
         if not fields:
             raise FormatError(f"damaged: {error}") from error
-        return fields, f"damaged behind the field {fields[-1].label!r}: {error}"
+        return fields, f"damaged behind the field {fields[-1].label[:80]!r}: {error}"
     return fields, ""
 
 
@@ -67,7 +67,7 @@ def _field(data: bytes, at: int, label: str) -> tuple[FieldV1, int]:
     raw, at = _sized(data, at)
     type_ = raw.decode("ascii", "replace")
     if not _TYPE.fullmatch(type_):
-        raise FormatError(f"{label!r} is of an unknown type")
+        raise FormatError(f"{label[:80]!r} is of an unknown type")
     size = struct.calcsize(type_)
     if at >= len(data):
         raise FormatError("it is cut off")
@@ -78,7 +78,7 @@ def _field(data: bytes, at: int, label: str) -> tuple[FieldV1, int]:
     elif write_buffer in (0, 1):
         current, end = at + size * (write_buffer ^ 1), at + 2 * size
     else:
-        raise FormatError(f"{label!r} has an unknown buffer")
+        raise FormatError(f"{label[:80]!r} has an unknown buffer")
     if end > len(data):
         raise FormatError("it is cut off")
     (value,) = struct.unpack_from(type_, data, current)

@@ -7,7 +7,7 @@ import sys
 import time
 from _thread import get_native_id
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from . import cells, fields, layout, registry
 from .errors import ClosedError, DefinitionError
@@ -138,6 +138,9 @@ class BaseMmStats(cells.Model):
         return f"<{type(self).__name__} of {len(self._fields)} fields, {state}>"
 
 
+_F = TypeVar("_F", bound=fields.Field)
+
+
 def _is_object(field: fields.Field) -> bool:
     return bool(field.labelnames) or field.access == "object"
 
@@ -146,7 +149,7 @@ def _refuse(labels: tuple[str, ...]) -> Any:
     raise ClosedError("this field's model was removed: make a new one to go on recording")
 
 
-def _describing(field: fields.Field) -> fields.Field:
+def _describing(field: _F) -> _F:
     field.flags |= layout.DESCRIPTIVE
     return field
 

@@ -248,7 +248,7 @@ class Snapshot(Mapping[str, values.AnyValue]):
         for name, value in self.items():
             series = value.items() if isinstance(value, values.LabelledValue) else [((), value)]
             for labels, single in series:
-                sampled = isinstance(single, values.SampleValue)
+                sampled = single if isinstance(single, values.SampleValue) else None
                 yield {
                     "process": self.label,
                     "service": who.service,
@@ -259,8 +259,8 @@ class Snapshot(Mapping[str, values.AnyValue]):
                     "kind": value.kind,
                     "unit": value.unit,
                     "value": single.value,
-                    "count": single.count if sampled else None,
-                    "sum": single.sum if sampled else None,
+                    "count": sampled.count if sampled else None,
+                    "sum": sampled.sum if sampled else None,
                 }
 
 
@@ -373,13 +373,12 @@ def _read_values(descriptor: int, schema: Schema, still: bool) -> tuple[bytes, t
     found = data
     if there < start + size:
         problems = ("cut off: some values are missing",)
-        found = data[: there - start]
-        data = data.ljust(size, b"\0")
-        first = first.ljust(size, b"\0")
+        found = data = data[: there - start]
     if not compounds:
         return found, (), problems
-    last = data if still else os.pread(descriptor, size, start).ljust(size, b"\0")
+    last = data if still else os.pread(descriptor, len(data), start).ljust(len(data), b"\0")
     raws: list[Any] = []
+    damaged: list[str] = []
     unpack_head = _HEAD.unpack_from
     deadline = None
     for key, cell in compounds:
@@ -398,7 +397,7 @@ def _read_values(descriptor: int, schema: Schema, still: bool) -> tuple[bytes, t
         length = plan.buffer
         if buffer != length:
             raws.append(None)
-            problems += (f"damaged: a cell of {plan.family.name!r} is not of its size",)
+            damaged.append(f"damaged: a cell of {plan.family.name!r} is not of its size")
         elif begun <= seq + 1:
             raws.append(packed.unpack_from(data, at + 24 + (seq & 1) * length))
         else:
@@ -406,9 +405,9 @@ def _read_values(descriptor: int, schema: Schema, still: bool) -> tuple[bytes, t
                 deadline = time.monotonic() + DEADLINE
             raw = _read_cell(descriptor, cell, packed, deadline)
             if raw is None:
-                problems += (f"a value of {plan.family.name!r} did not hold still, or is damaged",)
+                damaged.append(f"a value of {plan.family.name!r} did not hold still, or is damaged")
             raws.append(raw)
-    return found, tuple(raws), problems
+    return found, tuple(raws), problems + tuple(damaged)
 
 
 _STAMPED = {"u64": struct.Struct("<QQ"), "i64": struct.Struct("<qQ"), "f64": struct.Struct("<dQ")}

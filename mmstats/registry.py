@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import _thread
 import atexit
-import mmap
 import os
 import sys
 import warnings
@@ -16,7 +15,7 @@ import weakref
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from . import cells, directory, layout, retention
+from . import cells, directory, forks, identity, layout, retention
 from .errors import ClosedError, ConfigurationError, DefinitionError, FormatError, SegmentError
 from .segment import PrivateMemory, Segment, file_name
 
@@ -36,11 +35,10 @@ OVERFLOW_FAMILY = layout.Family(
     flags=layout.DESCRIPTIVE,
 )  # fmt: skip
 
+_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
 _registries: dict[tuple[str | None, str | None], Registry] = {}
 _registries_lock = _thread.RLock()
-_prepared = False
-_pid = 0
-_alive: Any = None
 
 
 class FieldLike(Protocol):
@@ -90,7 +88,7 @@ class Registry:
         self._path = path
         self._template = template
         self._explicit_service = service
-        self.service = service or _configured_service() or default_service()
+        self.service = service or identity.configured_service() or identity.default_service()
         self._strict = strict
         self._start_over()
         self._entries: dict[str, Entry] = {}
@@ -98,6 +96,7 @@ class Registry:
         self._models: weakref.WeakSet[Any] = weakref.WeakSet()
         self._warned = False
         self._removed = False
+        self._inherited = False
         self._overflowed = self.declare(OVERFLOW_FAMILY, _OverflowField())
 
     def _start_over(self) -> None:
@@ -112,8 +111,7 @@ class Registry:
 
     def declare(self, family: layout.Family, field: FieldLike) -> Any:
         """The cell of this family, or its `Labelled`; the same one each time for the same definition."""
-        if forked():
-            leave_parent()
+        forks.adopt()
         with self._lock:
             self._check()
             entry = self._entries.get(family.name)
@@ -150,8 +148,7 @@ class Registry:
 
     def _child(self, entry: Entry, labels: tuple[str, ...]) -> tuple[Any, bool]:
         """The cell of a label set that is new here, and whether to remember it."""
-        if forked():
-            leave_parent()
+        forks.adopt()
         with self._lock:
             self._check()
             existing = entry.target.find(labels)
@@ -183,8 +180,7 @@ class Registry:
 
     def wake(self, cell: Any) -> None:
         """Give `cell` memory: it has none yet, or what it has belongs to the parent of a fork."""
-        if forked():
-            leave_parent()
+        forks.adopt()
         with self._lock:
             if cell.bound:
                 return
@@ -202,6 +198,9 @@ class Registry:
 
     def _open(self, strict: bool = False) -> None:
         """Make the file; only a model's creation is `strict`, and never a record in a forked child."""
+        # Asked once more: a signal handler may have come in at the call of this very function.
+        if self._memory is not None or self._opening:
+            return
         self._opening = True
         try:
             self._memory = self._make_memory(strict)
@@ -227,6 +226,9 @@ class Registry:
             if strict:
                 raise SegmentError(f"no stat file could be made: {error}") from error
             self._warn(f"no stat file could be made, so stats stay in this process' own memory: {error}")
+            for cell in self._cells:
+                if id(cell) not in self._early:
+                    cell.unbind()
             return self._private(limit)
 
     def _private(self, limit: int) -> PrivateMemory:
@@ -240,15 +242,15 @@ class Registry:
         uuid = os.urandom(16)
         name = file_name(self.service, os.getpid(), uuid)
         if self._template is not None:
-            name = os.path.join(home, _expand(self._template))
+            name = os.path.join(home, identity.expand(self._template))
             home, name = os.path.dirname(name), os.path.basename(name)
             name = retention.free_name(home, name, os.getpid())
         else:
             retention.prune_service(home, self.service)
-        util = sys.modules.get("multiprocessing.util")
-        if util is not None:
-            util.Finalize(None, _close_all, exitpriority=-100)  # see leave_parent
-        return Segment(home, name, uuid, identity_texts(self.service), limit=limit, mode=mode, populate=self._populate)
+        _close_at_exit()
+        return Segment(
+            home, name, uuid, identity.identity_texts(self.service), limit=limit, mode=mode, populate=self._populate
+        )
 
     def _populate(self, memory: Segment | PrivateMemory) -> None:
         """Write all families, in the order of their declaration, and the series that have no labels."""
@@ -257,7 +259,6 @@ class Registry:
             entry.number, self._numbers = self._numbers, self._numbers + 1
             self._place_family(entry, memory)
             if not entry.family.labelnames:
-                entry.target.unbind()
                 if not self._place(entry.target, limited=False, memory=memory):
                     raise SegmentError(f"the limit of {memory.limit} bytes is too low: raise MMSTATS_MAX_BYTES")
 
@@ -290,17 +291,22 @@ class Registry:
         series = cell.series
         entry = series.entry
 
-        def prepare(view: memoryview, offset: int) -> None:
-            size = entry.family.buffer_size
-            if entry.family.cell == "buffered":
-                view[offset + 16 : offset + 24] = size.to_bytes(8, "little")
-            _, early = self._early.pop(id(cell), (None, None))
-            cell.bind(view, offset)
-            cell.reset()
-            entry.field.rebind(cell)
-            if early is not None:
-                kept = _settled(bytes(early), entry.family)
+        def prepare(view: memoryview, offset: int) -> bool:
+            # Signal handlers and GC callbacks that record may come in at any call.
+            if series.labels and not series.flags & layout.OVERFLOW:
+                if entry.target.find(series.labels) not in (None, cell):
+                    return False
+            _, early = self._early.get(id(cell), (None, None))
+            if early is None:
+                return self._bind(cell, view, offset)
+            bound = False
+            while not bound:
+                seen = bytes(early)
+                kept = _settled(seen, entry.family)
                 view[offset : offset + len(kept)] = kept
+                bound = cell.bind(view, offset, early, seen)
+            del self._early[id(cell)]
+            return True
 
         try:
             return (memory or self._memory).add(  # type: ignore[union-attr]
@@ -321,6 +327,19 @@ class Registry:
                 self._warn(f"the stat file could not be extended, so some stats stay in private memory: {error}")
             return False
 
+    def _bind(self, cell: Any, view: memoryview, offset: int) -> bool:
+        """Bind `cell` to fresh memory; False if a signal handler was faster."""
+        family = cell.series.entry.family
+        if family.cell == "buffered":
+            view[offset + 16 : offset + 24] = family.buffer_size.to_bytes(8, "little")
+        cell.forget()
+        if not cell.bind(view, offset):
+            return False
+        cell.reset()
+        if self._inherited:
+            cell.series.entry.field.rebind(cell)
+        return True
+
     def _place_or_keep(self, cell: Any) -> None:
         """Place `cell` if there is room and otherwise keep it in private memory; never raises."""
         series = cell.series
@@ -336,11 +355,8 @@ class Registry:
     def _keep(self, cell: Any) -> None:
         """Bind `cell` to private memory."""
         view = memoryview(bytearray(cell.series.entry.family.cell_size))
-        if self._opening:
+        if self._bind(cell, view, 0) and self._opening:
             self._early[id(cell)] = (cell, view)
-        cell.bind(view, 0)
-        cell.reset()
-        cell.series.entry.field.rebind(cell)
 
     def _warn(self, message: str) -> None:
         if not self._warned:
@@ -357,7 +373,7 @@ class Registry:
         """The end of `model`; that of the last one deletes the file."""
         with self._lock:
             self._models.discard(model)
-            if self._models or forked():
+            if self._models or forks.forked():
                 return
             with _registries_lock:
                 for key, registry in list(_registries.items()):
@@ -393,7 +409,7 @@ class Registry:
     @property
     def filename(self) -> str | None:
         """The file's full path; None if everything stays in private memory."""
-        if self._memory is None or forked():
+        if self._memory is None or forks.forked():
             return None
         return self._memory.path
 
@@ -412,6 +428,7 @@ class Registry:
     def leave_parent(self) -> None:
         """In a forked child: unmap the parent's file, and have every cell ask for a place again."""
         memory = self._memory
+        self._inherited = True
         self._start_over()
         for cell in self._cells:
             if cell.owner is not None:
@@ -423,7 +440,7 @@ class Registry:
 
     def close(self) -> None:
         """Write that this process ended cleanly."""
-        if isinstance(self._memory, Segment) and not forked():
+        if isinstance(self._memory, Segment) and not forks.forked():
             self._memory.close()
 
 
@@ -431,68 +448,42 @@ def registry_for(
     path: str | None = None, template: str | None = None, service: str | None = None, strict: bool = False
 ) -> Registry:
     """The registry of this directory and file name; None and None is the process' own."""
-    _prepare()
     template = template or os.environ.get("MMSTATS_FILES") or None
-    key = (os.path.abspath(_expand(path)) if path else None, template)
+    key = (os.path.abspath(identity.expand(path)) if path else None, template)
     with _registries_lock:
+        if forks.watch(_leave_parents):
+            atexit.register(_close_all)
         registry = _registries.get(key)
         if registry is None:
-            registry = Registry(key[0], template, service and safe_name(service), strict)
+            registry = Registry(key[0], template, service and identity.safe_name(service), strict)
             _registries[key] = registry
         else:
-            registry.claim(service and safe_name(service), strict)
+            registry.claim(service and identity.safe_name(service), strict)
         return registry
 
 
-def _prepare() -> None:
-    """Once in a process: the page that forks wipe, and the hooks for forks and for the end."""
-    global _prepared
-    if _prepared:
-        return
-    _prepared = True
-    _revive()
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=leave_parent)
-    atexit.register(_close_all)
-
-
-def _revive() -> None:
-    """Set the word that the kernel wipes in a forked child."""
-    global _alive, _pid
-    _pid = os.getpid()
-    if _alive is None:
-        page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        try:
-            # MADV_WIPEONFORK, Linux 4.14. Elsewhere only the fork hook tells a child from its parent.
-            page.madvise(getattr(mmap, "MADV_WIPEONFORK", 18))
-        except (OSError, ValueError, AttributeError):
-            pass
-        _alive = memoryview(page)
-    _alive[:8] = b"\1" + bytes(7)
-    cells.set_alive(_alive)
-
-
-def forked() -> bool:
-    """Whether this process is a child of the one that opened the files here.
-
-    The wiped page also tells where no fork hook ran, and where parent and child are both pid 1.
-    """
-    return not _alive[0] or os.getpid() != _pid
-
-
-def leave_parent() -> None:
+def _leave_parents() -> None:
     """In a forked child: give up the parent's files, all of them before the first record."""
     global _registries_lock
-    if not forked():
-        return  # a hook that ran before ours has recorded something already
     _registries_lock = _thread.RLock()
     for registry in list(_registries.values()):
         registry.leave_parent()
-    _revive()
-    util = sys.modules.get("multiprocessing.util")
-    if util is not None:
-        # Its children run no atexit functions, and it forgets finalizers that a fork hook registers.
-        util.register_after_fork(_prepare, lambda _: util.Finalize(None, _close_all, exitpriority=-100))
+    _close_at_exit()
+
+
+def _close_at_exit() -> None:
+    """Have the children of multiprocessing, and of Celery's billiard, close their files.
+
+    They run no atexit functions; and at their start they forget the finalizers that they have
+    got so far, and then call what is registered for after a fork.
+    """
+    for name in ("multiprocessing.util", "billiard.util"):
+        util = sys.modules.get(name)
+        if util is not None:
+            util.Finalize(None, _close_all, exitpriority=-100)
+            util.register_after_fork(
+                _close_all, lambda _, util=util: util.Finalize(None, _close_all, exitpriority=-100)
+            )
 
 
 def _close_all() -> None:
@@ -501,9 +492,12 @@ def _close_all() -> None:
 
 
 def _warn(message: str) -> None:
-    """Warn; where warnings are errors, say it on stderr: a stat is no reason to fail."""
+    """Warn, at the program's own line; where warnings are errors, say it on stderr instead."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        level, frame = level + 1, frame.f_back
     try:
-        warnings.warn(message, RuntimeWarning, stacklevel=2)
+        warnings.warn(message, RuntimeWarning, stacklevel=level)
     except RuntimeWarning:
         try:
             print(message, file=sys.stderr)
@@ -529,92 +523,6 @@ def disk_limit() -> int:
 def _check_platform() -> None:
     if sys.byteorder != "little":
         raise SegmentError("this machine is big-endian, and the format is little-endian")
-
-
-def default_service() -> str:
-    """The command's name: ``app`` for ``app.py``, the package for ``python -m package``."""
-    name = sys.argv[0] if getattr(sys, "argv", None) else ""
-    base = os.path.basename(name)
-    if base == "__main__.py":
-        base = os.path.basename(os.path.dirname(os.path.abspath(name)))
-    if base.endswith(".py"):
-        base = base[:-3]
-    return safe_name(base if base not in ("", "-c", "-m") else "python")
-
-
-def _configured_service() -> str:
-    name = os.environ.get("MMSTATS_SERVICE", "")
-    return name and safe_name(name)
-
-
-def safe_name(name: str) -> str:
-    """`name` as part of a file name: letters, digits, dots, dashes and underscores, 64 at most."""
-    safe = "".join([c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in name])
-    return safe.lstrip(".")[:64] or "python"
-
-
-def _expand(template: str) -> str:
-    """Fill in mmstats 0.x's ``{CMD}``, ``{PID}`` and ``{TID}``. Raises `ConfigurationError`."""
-    command = os.path.basename(sys.argv[0]) if getattr(sys, "argv", None) else ""
-    try:
-        return template.format(CMD=command, PID=os.getpid(), TID=_thread.get_native_id())
-    except (LookupError, ValueError, AttributeError) as error:
-        raise ConfigurationError(
-            f"{template!r} is no name for a file: {{CMD}}, {{PID}} and {{TID}} are filled in, nothing else"
-        ) from error
-
-
-#: Environment variables that say how a process was set up. No others are recorded.
-ENVIRONMENT = (
-    "GUNICORN_CMD_ARGS", "HOSTNAME", "KUBERNETES_SERVICE_HOST", "LANG", "LC_ALL", "PYTHONMALLOC", "PYTHONPATH",
-    "PYTHONUNBUFFERED", "TZ", "VIRTUAL_ENV", "WEB_CONCURRENCY",
-)  # fmt: skip
-ENVIRONMENT_PREFIXES = ("CELERY_", "GEVENT_", "MMDEBUG_", "MMSTATS_", "OTEL_")
-
-#: Bytes that the command line and the environment may take, each.
-MAX_TEXTS = 1024
-
-
-def identity_texts(service: str) -> list[tuple[str, tuple[str, ...]]]:
-    """What a file says of its process, secrets taken out."""
-    from . import __version__, redact
-
-    asked = tuple([name.strip() for name in os.environ.get("MMSTATS_ENVIRON", "").split(",") if name.strip()])
-    variables = redact.environ(
-        {
-            name: value
-            for name, value in sorted(os.environ.items())
-            if name in ENVIRONMENT or name in asked or name.startswith(ENVIRONMENT_PREFIXES)
-        }
-    )
-    uid = os.geteuid() if hasattr(os, "geteuid") else -1
-    gid = os.getegid() if hasattr(os, "getegid") else -1
-    return [
-        ("service", (service,)),
-        ("host", (os.uname().nodename if hasattr(os, "uname") else "",)),
-        ("uid", (str(uid),)),
-        ("gid", (str(gid),)),
-        ("python", (f"{sys.implementation.name} {sys.version.split()[0]}",)),
-        ("mmstats", (__version__,)),
-        ("cells", ("compiled" if cells.COMPILED else "uncompiled",)),
-        ("argv", _bounded(redact.argv(getattr(sys, "orig_argv", None) or sys.argv))),
-        ("environ", _bounded([f"{name}={value}" for name, value in variables.items()])),
-        ("executable", (sys.executable or "",)),
-    ]
-
-
-def _bounded(texts: list[str]) -> tuple[str, ...]:
-    """As many of `texts` as fit into `MAX_TEXTS`; what is cut is said."""
-    kept, used = [], 0
-    for number, text in enumerate(texts):
-        size = len(text.encode("utf-8", "replace")) + 16
-        if used + size > MAX_TEXTS:
-            room = max(MAX_TEXTS - used - 64, 0)
-            kept.append(text[:room] + f"... [{len(texts) - number} cut]")
-            break
-        kept.append(text)
-        used += size
-    return tuple(kept)
 
 
 def _settled(cell: bytes, family: layout.Family) -> bytes:

@@ -222,7 +222,7 @@ class Schema:
         for at, size, kind, _, _ in layout.records(self.definitions, 0, len(self.definitions)):
             if kind in counts:
                 counts[kind] += 1
-            ends.append((at + size, *counts.values()))
+            ends.append((at + size, counts[layout.FAMILY], counts[layout.SERIES], counts[layout.IDENTITY]))
         return ends
 
     def is_covered(self, shared: End) -> bool:

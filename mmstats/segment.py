@@ -26,7 +26,7 @@ CHUNK = 8192
 #: nothing closes them later either.
 _abandoned: list[Any] = []
 
-Prepare = Callable[[memoryview, int], None]
+Prepare = Callable[[memoryview, int], bool]
 
 
 def file_name(service: str, pid: int, uuid: bytes) -> str:
@@ -136,7 +136,7 @@ class Segment:
         """Add a record, and a value cell of `size` bytes if it has one; False if there is no room.
 
         `encode` is given the cell's offset. `prepare` is given the view and the offset while no
-        reader sees the record yet. With `limited`, what would pass the limit is refused; without,
+        reader sees the record yet; it returns False where the record is not wanted any more. With `limited`, what would pass the limit is refused; without,
         twice the limit is the end. A full disk raises `OSError`.
         """
         with self._lock:
@@ -157,8 +157,8 @@ class Segment:
             self._writing += 1
             try:
                 self.view[definitions:after] = record
-                if prepare is not None:
-                    prepare(self.view, values)
+                if prepare is not None and not prepare(self.view, values):
+                    self.view[definitions:after] = layout.encode_padding(len(record))
             except BaseException:
                 # Raised by a signal handler, say: leave no gap that readers stop at.
                 self.view[definitions:after] = layout.encode_padding(len(record))

@@ -219,9 +219,9 @@ class _ByKey(_OfFamily, Mapping[Any, Value]):
 
     __slots__ = ("_values", "family")
 
-    def __init__(self, family: Family, values: dict[Any, Value]) -> None:
+    def __init__(self, family: Family, values: dict[Any, Any]) -> None:
         self.family = family
-        self._values = values
+        self._values: dict[Any, Value] = values
 
     def __getitem__(self, key: Any) -> Value:
         return self._values[key]

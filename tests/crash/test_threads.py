@@ -188,6 +188,6 @@ def test_a_program_object_that_records_as_it_goes_away_does_no_harm() -> None:
 
     for number in range(200):
         stats.pair.set(a=Whole(number))
-    assert gone == list(range(199))
+    assert gone == list(range(200))
     value = mmstats.read(stats.filename)["pair"].value
     assert value == stats.pair.value == {"a": 199, "b": 198}

@@ -99,7 +99,8 @@ class Terminal:
         try:
             PARSERS[words[0]]().parse_args(words[1:])
         except SystemExit as end:
-            assert end.code == 0, f"{' '.join(words)} is no command: see what argparse says of it"
+            if end.code:  # --help and --version end so too
+                raise AssertionError(f"{' '.join(words)} is no command: see what argparse says of it") from end
         if words[1:2] == ["watch"] and "-n" not in words:
             return  # it goes on for ever
         program = self._start(["-m", *words], settings)
@@ -134,7 +135,7 @@ def compare(expected: list[str], output: str) -> None:
 
 
 def words_of(line: str) -> list[str]:
-    return re.findall(r"(?<![\w/.-])[A-Za-z_]{3,}(?![\w/-]|\.\w)", line)
+    return re.findall(r"(?<![\w/.-])[A-Za-z_]{3,}(?![\w/-]|\.\w)", line.replace("uncompiled", "compiled"))
 
 
 def evaluate_python(example: Any) -> None:

@@ -15,7 +15,8 @@ const MAX_RECORD = 65536, MAX_FAMILIES = 65536, MAX_COUNT = 65536;
 const DEADLINE = 250_000_000n; // nanoseconds, for all the cells that don't hold still
 
 const IDENTITY = 1, FAMILY = 2, SERIES = 3; // kinds of records
-const KEY = 1, VALUE = 2, NAME = 3, HELP = 4, UNIT = 5, LABEL_NAME = 6, COLUMN = 7, BOUNDS = 8, STATE = 9, LABEL_VALUE = 10;
+const KEY = 1, VALUE = 2, NAME = 3, HELP = 4, UNIT = 5, LABEL_NAME = 6, COLUMN = 7, BOUNDS = 8; // tags
+const STATE = 9, LABEL_VALUE = 10;
 const STAMPED = 4, OVERFLOW = 1; // flags
 const U64 = 1, I64 = 2, F64 = 3, TEXT = 4, BUFFERED = 4; // types of words, columns and cells
 
@@ -25,7 +26,7 @@ const WINDOW = [...SUMS, ["last", F64], ["min", F64], ["max", F64], ["window_cou
 const KINDS = [
   undefined, ["counter"], ["gauge"], ["histogram", [...SUMS, ["buckets", U64, true]]], ["timer", WINDOW],
   ["average", SUMS], ["moving_average", WINDOW], ["text", [["text", TEXT, true]]], ["enum"],
-  ["info", [["text", TEXT, true]]], ["bool"], ["struct", []],
+  ["info", [["text", TEXT, true]]], ["bool"], ["struct"],
 ];
 const AGGREGATES = [undefined, "sum", "min", "max", "mean", "last", "all"];
 
@@ -41,7 +42,7 @@ function salvage(problems, what, action) {
   try {
     action();
   } catch (error) {
-    if (!(error instanceof Damage)) throw error;
+    if (!(error instanceof Damage || error instanceof SyntaxError)) throw error; // JSON.parse throws the latter
     problems.push(`${what}: ${error.message}`);
   }
 }
@@ -125,33 +126,41 @@ function parseFamily({ body, flags }) {
   const get = attributes(body, 8);
   const [number, kind, aggregate, cell] = [body.readUInt32LE(0), ...body.subarray(4, 7)];
   const columns = get(COLUMN).map(parseColumn);
-  const bounds = get(BOUNDS).flatMap((b) => Array.from({ length: b.length >> 3 }, (_, i) => b.readDoubleLE(8 * i)));
+  const edges = get(BOUNDS).at(-1) ?? Buffer.alloc(0);
+  const bounds = Array.from({ length: edges.length / 8 }, (_, i) => words[F64](edges, 8 * i));
+  const stamped = Boolean(flags & STAMPED);
+  const buffered = cell === BUFFERED;
+  check(edges.length % 8 === 0, "a bound is cut off");
   check(number < MAX_FAMILIES, "the number of the family is over the limit");
   check(cell >= U64 && cell <= BUFFERED, "the cell type is unknown");
-  const [name, promised] = KINDS[kind] ?? (cell === BUFFERED ? ["struct", []] : ["gauge"]);
-  check((cell === BUFFERED) === columns.length > 0, "cell type and columns contradict each other");
-  check((cell === BUFFERED) === (promised !== undefined), "cell type and kind contradict each other");
-  for (const [i, [column, type, many]] of (promised ?? []).entries()) {
-    const { name: found, type: typeFound, count } = columns[i] ?? {};
-    check(found === column && typeFound === type && (many || count === 1), `the column ${column} is missing`);
+  const [name, promised = []] = KINDS[kind] ?? (buffered ? ["struct"] : ["gauge"]);
+  check(buffered === columns.length > 0, "cell type and columns contradict each other");
+  check(buffered === (promised.length > 0 || name === "struct"), "cell type and kind contradict each other");
+  check(cell === U64 || !["enum", "bool"].includes(name), "cell type and kind contradict each other");
+  const has = (column, [called, type, many]) =>
+    column?.name === called && column.type === type && (many || column.count === 1);
+  check(promised.every((wanted, i) => has(columns[i], wanted)), "the columns of its kind are missing");
+  check(!stamped || !buffered || has(columns.at(-1), ["time", U64]), "the column of its time is missing");
+  if (name === "histogram") {
+    check(bounds.length && columns[2].count === bounds.length + 1, "buckets and bounds contradict each other");
+    check(bounds.every((b, i) => Number.isFinite(b) && !(b <= bounds[i - 1])), "the bounds make no sense");
   }
-  check(name !== "histogram" || columns[2].count === bounds.length + 1, "buckets and bounds contradict each other");
-  const buffer = columns.reduce((sum, column) => sum + column.size, 0); // the size of one buffer
-  const one = (tag) => text(get(tag)[0]);
+  const size = columns.reduce((sum, column) => sum + column.size, 0); // of one buffer
+  const one = (tag) => text(get(tag).at(-1));
   return {
     number, name: one(NAME), kind: name, aggregate: AGGREGATES[aggregate] ?? "all", unit: one(UNIT), help: one(HELP),
-    labels: get(LABEL_NAME).map(text), states: get(STATE).map(text), stamped: Boolean(flags & STAMPED), bounds, columns,
-    cell, buffer, cellSize: cell === BUFFERED ? 24 + 2 * buffer : flags & STAMPED ? 16 : 8, series: [],
+    labels: get(LABEL_NAME).map(text), states: get(STATE).map(text), bounds, columns, stamped, buffered, size,
+    word: words[cell], cellSize: buffered ? 24 + 2 * size : stamped ? 16 : 8, series: [],
   };
 }
 
-// What the records of both runs define: the identity, and families by their number, with their series.
+// What the records of both runs define: the identity, the families by their numbers, and the series.
 function parseDefinitions(file, { first_definition: first, committed }, problems) {
-  const [identity, families] = [dictionary(), new Map()];
+  const [identity, families, series] = [dictionary(), new Map(), []];
   const define = {
     [IDENTITY]({ body }) {
       const get = attributes(body, 0);
-      identity[text(get(KEY)[0])] = get(VALUE).map(text);
+      identity[text(get(KEY).at(-1))] = get(VALUE).map(text); // replaces an earlier one
     },
     [FAMILY](record) {
       const family = parseFamily(record);
@@ -161,36 +170,36 @@ function parseDefinitions(file, { first_definition: first, committed }, problems
     [SERIES]({ body, flags, cell }) {
       const labels = attributes(body, 8)(LABEL_VALUE).map(text);
       const family = families.get(body.readUInt32LE(0));
-      if (family === undefined) return;
+      check(family, "its family is not known");
       check(cell !== 0n && cell % 8n === 0n, "the offset of the cell is wrong");
       check(labels.length === family.labels.length, "label names and label values don't fit");
-      family.series.push({ family, labels, overflow: Boolean(flags & OVERFLOW), value: null, cell });
+      series.push({ family, labels, overflow: Boolean(flags & OVERFLOW), value: null, cell });
     },
   };
-  for (const [from, to, known] of [[HEADER, first, [IDENTITY]], [first, Number(committed), [IDENTITY, FAMILY, SERIES]]]) {
+  const runs = [[HEADER, first, [IDENTITY]], [first, Number(committed), [IDENTITY, FAMILY, SERIES]]];
+  for (const [from, to, known] of runs) {
     for (const record of records(file, from, to, problems)) {
       if (!known.includes(record.kind)) continue;
       salvage(problems, `the record at ${record.at}`, () => define[record.kind](record));
     }
   }
-  return { identity, families: [...families.values()] };
+  return { identity, families: [...families.values()], series };
 }
 
-// The region of all cells, after dropping the series whose cells overlap one at a lower offset.
-function layOut(families, problems) {
-  const series = families.flatMap((family) => family.series);
-  series.sort((a, b) => (a.cell < b.cell ? -1 : Number(a.cell > b.cell)));
-  const from = series[0]?.cell ?? 0n;
-  let to = from;
-  for (const one of series) {
-    const end = one.cell + BigInt(one.family.cellSize);
-    check(end < 1n << 63n && end - from <= MAX_REGION, "the cells are over the limit", Refused);
-    one.kept = one.cell >= to;
-    if (!one.kept) problems.push(`${one.family.name}: the cell at ${one.cell} overlaps another`);
-    if (end > to) to = end;
-  }
-  for (const family of families) family.series = family.series.filter((one) => one.kept);
-  return { series: series.filter((one) => one.kept), from, size: Number(to - from) };
+// The region of all cells, without those that overlap one before them. Series that are kept go to their families.
+function layOut(series, problems) {
+  const sorted = [...series].sort((a, b) => (a.cell < b.cell ? -1 : Number(a.cell > b.cell)));
+  const from = sorted[0]?.cell ?? 0n;
+  let end = from;
+  const kept = sorted.filter((one) => {
+    const free = one.cell >= end;
+    if (free) end = one.cell + BigInt(one.family.cellSize);
+    else problems.push(`${one.family.name}: the cell at ${one.cell} overlaps another`);
+    return free;
+  });
+  check(end < 1n << 63n && end - from <= MAX_REGION, "the cells are over the limit", Refused);
+  for (const one of kept) one.family.series.push(one);
+  return { kept, from, size: Number(end - from) };
 }
 
 function decodeColumn({ type, count }, bytes, at) {
@@ -198,14 +207,6 @@ function decodeColumn({ type, count }, bytes, at) {
   const length = bytes.readBigUInt64LE(at);
   check(length <= count, "a text is longer than its capacity");
   return [text(bytes.subarray(at + 8, at + 8 + Number(length)))];
-}
-
-function parseInfo(json) {
-  try {
-    return JSON.parse(json || "{}");
-  } catch {
-    throw new Damage("its text is not JSON");
-  }
 }
 
 // One whole buffer: the value, and the time of its last change if it has one.
@@ -216,38 +217,39 @@ function decodeBuffer({ kind, columns, stamped, bounds }, bytes) {
     const found = decodeColumn(column, bytes, at);
     at += column.size;
     if (stamped && i === columns.length - 1) [time] = found;
-    else value[column.name] = found.length > 1 || column.name === "buckets" ? found : found[0];
+    else value[column.name] = found.length > 1 || kind === "histogram" && i === 2 ? found : found[0];
   }
   const mean = (sum, count) => (count ? sum / Number(count) : null);
   if (kind === "text") return { value: value.text, time };
-  if (kind === "info") return { value: parseInfo(value.text), time };
+  if (kind === "info") return { value: JSON.parse(value.text || "{}"), time };
   if (kind === "histogram") value.bounds = bounds;
   if (kind === "average") value.mean = mean(value.sum, value.count);
-  if (kind === "moving_average") value.mean = mean(value.window_sum, value.window_count);
+  if (value.window_count !== undefined) value.window_mean = mean(value.window_sum, value.window_count);
   return { value, time };
 }
 
 // The value of a cell out of three reads, or undefined if the buffer was written to meanwhile.
 function decodeCell(family, first, second, third) {
-  const { kind, cell, cellSize, buffer, stamped, states } = family;
-  const whole = second.length >= cellSize && third.length >= 8 && first.length >= (cell === BUFFERED ? 16 : 8);
-  check(whole, "its cell lies behind the end of the file");
-  if (cell !== BUFFERED) {
-    const [word, time] = [words[cell](second, 0), stamped ? second.readBigUInt64LE(8) : undefined];
-    return { value: kind === "bool" ? Boolean(word) : kind === "enum" ? (states[word] ?? word) : word, time };
+  const { kind, cellSize, buffered, size, word, stamped, states } = family;
+  const whole = second.length >= cellSize && third.length >= 8 && first.length >= (buffered ? 16 : 8);
+  check(whole, "its cell ends behind the end of the file");
+  if (!buffered) {
+    const value = word(second, 0);
+    const shown = kind === "bool" ? Boolean(value) : kind === "enum" ? (states[value] ?? value) : value;
+    return { value: shown, time: stamped ? words[U64](second, 8) : undefined };
   }
-  check(second.readBigUInt64LE(16) === BigInt(buffer), "the size of its buffers is wrong");
-  const seq = first.readBigUInt64LE(8);
-  if (third.readBigUInt64LE(0) > seq + 1n) return undefined;
-  const at = 24 + Number(seq % 2n) * buffer;
-  return decodeBuffer(family, second.subarray(at, at + buffer));
+  check(words[U64](second, 16) === BigInt(size), "the size of its buffers is wrong");
+  const seq = words[U64](first, 8);
+  if (words[U64](third, 0) > seq + 1n) return undefined;
+  const at = 24 + Number(seq % 2n) * size;
+  return decodeBuffer(family, second.subarray(at, at + size));
 }
 
 // All cells share three reads. Those that did not hold still get three of their own, until the deadline.
-function readCells(fd, { series, from, size }, problems) {
+function readCells(fd, { kept, from, size }, problems) {
   const shared = [readAt(fd, from, size), readAt(fd, from, size), readAt(fd, from, size)];
   const deadline = process.hrtime.bigint() + DEADLINE;
-  for (const one of series) {
+  for (const one of kept) {
     const { family, labels, cell } = one;
     const [at, n] = [Number(cell - from), family.cellSize];
     salvage(problems, [family.name, ...labels].join(" "), () => {
@@ -267,12 +269,13 @@ function readFile(path) {
   check(fs.fstatSync(fd).isFile(), "this is no regular file", Refused);
   const problems = [];
   const header = parseHeader(readAt(fd, 0, HEADER));
-  const { identity, families } = parseDefinitions(readAt(fd, 0, Number(header.committed)), header, problems);
-  readCells(fd, layOut(families, problems), problems);
+  const definitions = readAt(fd, 0, Number(header.committed));
+  const { identity, families, series } = parseDefinitions(definitions, header, problems);
+  readCells(fd, layOut(series, problems), problems);
   const values = dictionary();
-  for (const { name, kind, unit, help, aggregate, stamped, labels, series } of families) {
-    const shown = series.map((one) => ({ labels: one.labels, overflow: one.overflow, value: one.value, time: one.time }));
-    values[name] = { kind, unit, help, aggregate, stamped, labels, series: shown };
+  for (const { name, kind, unit, help, aggregate, labels, series: kept } of families) {
+    const shown = kept.map(({ labels: values, overflow, value, time }) => ({ labels: values, overflow, value, time }));
+    values[name] = { kind, unit, help, aggregate, labels, series: shown };
   }
   return { header, identity, values, problems };
 }

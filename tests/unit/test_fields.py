@@ -144,7 +144,7 @@ class _Owner:
     """Gives a cell memory without a file."""
 
     def __init__(self, size: int = 4096) -> None:
-        registry._prepare()
+        registry.registry_for()  # makes this process one that records
         self.view = memoryview(bytearray(size))
 
     def wake(self, cell: Any) -> None:
@@ -923,6 +923,17 @@ def test_a_static_field_takes_a_value_or_a_callable(make: Make, field: Any, valu
     assert (found["given"].value, found["called"].value) == (expected, expected)
 
 
+def test_a_static_fields_callable_is_called_once_for_each_model(make: Make) -> None:
+    calls: list[int] = []
+
+    def value() -> int:
+        calls.append(1)
+        return len(calls)
+
+    stats = make(fact=mmstats.StaticInt64Field(value=value))
+    assert (stats.fact, calls, record(stats)["fact"].value) == (1, [1], 1)
+
+
 @pytest.mark.parametrize("field", sorted({item[0] for item in STATIC}, key=lambda item: item.__name__))
 def test_a_static_field_without_a_value_is_refused(make: Make, field: Any) -> None:
     with pytest.raises(ValueError, match="value must be set"):
@@ -977,6 +988,7 @@ FIELDS = {
     "static": lambda **keywords: mmstats.StaticUIntField(value=1, **keywords),
     "text": lambda **keywords: mmstats.StaticTextField(value="x", **keywords),
 }
+SAMPLES = ["histogram", "average", "moving", "timer"]
 OBJECTS = ["counter", "gauge", "histogram", "average", "moving", "enum", "info", "struct"]
 
 
@@ -1005,8 +1017,9 @@ def test_every_field_can_have_labels(make: Make, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", FIELDS)
 def test_every_field_says_how_it_merges(make: Make, kind: str) -> None:
-    stats = make(field=FIELDS[kind](aggregate="last"))
-    assert record(stats)["field"].aggregate == "last"
+    how = "all" if kind in SAMPLES else "last"
+    stats = make(field=FIELDS[kind](aggregate=how))
+    assert record(stats)["field"].aggregate == how
 
 
 @pytest.mark.parametrize(
@@ -1035,6 +1048,13 @@ def test_keywords_that_make_no_sense_are_refused(kind: str, keywords: dict[str, 
 def test_unknown_keywords_are_refused(kind: str) -> None:
     with pytest.raises(TypeError, match="colour"):
         FIELDS[kind](colour="red")
+
+
+@pytest.mark.parametrize("kind", SAMPLES)
+@pytest.mark.parametrize("aggregate", ["min", "max", "mean", "last"])
+def test_samples_add_up_and_do_nothing_else(kind: str, aggregate: str) -> None:
+    with pytest.raises(mmstats.DefinitionError, match="use sum or all"):
+        FIELDS[kind](aggregate=aggregate)
 
 
 @pytest.mark.parametrize("kind", ["string", "enum", "info"])

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from mmstats import identity as identity_module
 from mmstats import layout, process, registry
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "format.md").read_text(encoding="utf-8")
@@ -195,7 +196,7 @@ def test_the_current_buffers_hold_the_last_updates() -> None:
 
 def test_the_program_of_the_page_makes_the_bytes_of_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
     identity = [("service", ("web",)), ("argv", ("python", "app.py"))]
-    monkeypatch.setattr(registry, "identity_texts", lambda service: identity)
+    monkeypatch.setattr(identity_module, "identity_texts", lambda service: identity)
     (source,) = [block for language, block in FENCED.findall(TEXT) if language == "python"]
     names: dict[str, Any] = {"__name__": "example"}
     exec(compile(source, "docs/format.md", "exec"), names)

@@ -189,7 +189,7 @@ CASES = [
         TEXTS, lambda cell, text: cell.set(text), lambda texts: texts[-1] if texts else "",
     ),
     Case(
-        "struct", PAIR, lambda cells: cells.Struct(None, None, PAIR._encode, {"a": 0, "b": 0.0, "c": ""}),
+        "struct", PAIR, lambda cells: cells.Struct(None, None, PAIR._encode, PAIR._coerce, {"a": 0, "b": 0.0, "c": ""}),
         [{"a": 1, "b": 1.0, "c": "one"}, {"a": 2}, {"b": 3.5}, {"c": "ninechars"}, {"a": -1, "c": ""}],
         lambda cell, update: cell.set(**update), _pair,
     ),
