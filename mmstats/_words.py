@@ -86,6 +86,8 @@ def utf8(value: str, size: int) -> bytes:
 
 def utf8_size(value: str, limit: int) -> int:
     """Bytes of `value` in UTF-8, cut at a character's border so as not to pass `limit`."""
+    if value.isascii():
+        return min(len(value), limit)
     data = value.encode()
     if len(data) <= limit:
         return len(data)

@@ -7,7 +7,6 @@ Decoding trusts nothing: whatever the bytes hold, it returns a value or raises `
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -102,7 +101,8 @@ def align(size: int) -> int:
 class Header(NamedTuple):
     """The first 128 bytes of a file. Times are ns since the epoch; 0 means unknown or not yet.
 
-    A tuple and no dataclass, since a frozen dataclass of this size takes 2 us to make.
+    Named tuples and no dataclasses here and wherever else a writer comes by: a frozen dataclass of
+    this size takes 2 us to make, and to import dataclasses takes as long as all of a writer's modules.
     """
 
     minor: int
@@ -125,13 +125,12 @@ class Header(NamedTuple):
         return HEADER.pack(MAGIC, MAJOR, *self)
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(NamedTuple):
     """One column of a buffered cell: `count` words, or, of a text, at most `count` bytes."""
 
     name: str
     type: str
-    count: int = 1
+    count: int = 1  # type: ignore[assignment]  # a tuple's own count() is of no use here
 
     @property
     def size(self) -> int:
@@ -139,8 +138,7 @@ class Column:
         return 8 + align(self.count) if self.type == "text" else 8 * self.count
 
 
-@dataclass(frozen=True, slots=True)
-class Family:
+class Family(NamedTuple):
     """What a metric is: all but its values. Equal definitions encode to equal bytes."""
 
     name: str

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import struct
 import sys
-from dataclasses import dataclass
+from typing import NamedTuple
 
 try:
     import fcntl
@@ -18,8 +18,7 @@ except ImportError:  # not a POSIX system: no locks, life is unknown there
     fcntl = None  # type: ignore[assignment]
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """A process: `start_ticks` is its start in clock ticks since boot; 0 or zeros mean unknown."""
 
     pid: int
@@ -28,8 +27,7 @@ class Identity:
     pid_namespace: int
 
 
-@dataclass(frozen=True, slots=True)
-class Life:
+class Life(NamedTuple):
     """Whether a process lives: True, False, or None for unknown; `reason` says how that is known."""
 
     alive: bool | None

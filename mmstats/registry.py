@@ -12,8 +12,7 @@ import os
 import sys
 import warnings
 import weakref
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from . import cells, directory, forks, identity, layout, retention
 from .errors import ClosedError, ConfigurationError, DefinitionError, FormatError, SegmentError
@@ -51,19 +50,21 @@ class FieldLike(Protocol):
     def rebind(self, cell: Any) -> None: ...
 
 
-@dataclass(slots=True)
 class Entry:
     """One family of this process: its definition, who defined it, and its cell or cells."""
 
-    family: layout.Family
-    field: FieldLike
-    number: int = -1
-    target: Any = None
-    overflow: Any = None
+    __slots__ = ("family", "field", "number", "overflow", "target")
+
+    def __init__(self, family: layout.Family, field: FieldLike) -> None:
+        self.family = family
+        self.field = field
+        #: The family's number in the file; -1 while it has no place there.
+        self.number = -1
+        self.target: Any = None
+        self.overflow: Any = None
 
 
-@dataclass(frozen=True, slots=True)
-class Series:
+class Series(NamedTuple):
     """What a cell stands for: a family and a set of label values."""
 
     entry: Entry

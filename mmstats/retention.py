@@ -6,7 +6,7 @@ import os
 import stat
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from . import directory, layout, process
 from .errors import FormatError
@@ -20,8 +20,7 @@ SHARE = 8
 STALE = 60
 
 
-@dataclass(frozen=True, slots=True)
-class Dead:
+class Dead(NamedTuple):
     """A file whose writer is known to be dead. `size` is bytes of disk, times are ns."""
 
     path: str

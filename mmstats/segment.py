@@ -86,10 +86,11 @@ class Segment:
         self.limit = limit
         self._lock = _thread.RLock()
         self._writing = 0
+        # Some is left for overflow series, and for the parts of chunks that are reserved and not used.
+        self._room = limit - 3 * CHUNK if limit >= 8 * CHUNK else limit - CHUNK // 2
         self._region = 2 * _pages(limit)
         texts = b"".join([layout.encode_identity(key, values) for key, values in identity])
         first = _pages(layout.HEADER_BYTES + len(texts) + layout.RECORD_BYTES)
-        self._base = first
         self._definitions = first
         self._definitions_reserved = 0
         self._values_at = first + self._region
@@ -146,7 +147,7 @@ class Segment:
                 after, values_after = definitions + len(record), values + size
                 if after > self._values_at or values_after > self._end:
                     return False
-                if limited and (after - self._base) + (values_after - self._values_at) > self.limit:
+                if limited and after + values_after - self._values_at > self._room:
                     return False
                 self._reserve(after, values_after)
                 # A signal handler or a GC callback may have added something in between.

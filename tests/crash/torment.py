@@ -208,7 +208,11 @@ class HotStats(mmstats.BaseMmStats):
 
 
 def hot_writer(home: str, rate: float | None, ready: int) -> None:
-    """Update the cells of `HotStats` `rate` times a second, or without a pause; tell the path to `ready`."""
+    """Update the cells of `HotStats` `rate` times a second, or without a pause; tell the path to `ready`.
+
+    Ends when its parent has ended, however that was.
+    """
+    parent = os.getppid()
     stats = HotStats(path=home, service="hot")
     texts = [chr(97 + number % 26) * (1 + number * 7 % 120) for number in range(256)]
     sizes, pair, moving = stats.sizes, stats.pair, stats.moving
@@ -218,7 +222,7 @@ def hot_writer(home: str, rate: float | None, ready: int) -> None:
     number = 0
     clock = time.perf_counter
     begin = clock()
-    while True:
+    while number & 0xFFFF or os.getppid() == parent:
         for _ in range(16):
             number += 1
             stats.text = texts[number & 255]

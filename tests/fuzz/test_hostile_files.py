@@ -50,18 +50,18 @@ def test_the_undamaged_file_is_whole(patient: mutations.Patient) -> None:
         assert value.name == name
 
 
-def test_five_thousand_mutations_raise_only_our_errors(patient: mutations.Patient, seed: mutations.Seed) -> None:
+def test_three_thousand_mutations_raise_only_our_errors(patient: mutations.Patient, seed: mutations.Seed) -> None:
     number = int.from_bytes(os.urandom(4), "little")
     rng = random.Random(number)
     outcomes = {"refused": 0, "in part": 0, "whole": 0}
-    for turn in range(5_000):
+    for turn in range(3_000):
         patches, length = mutations.mutate(seed, rng)
         try:
             outcomes[patient.examine(patches, length)] += 1
         except Exception as error:
             raise AssertionError(f"seed {number}, turn {turn}: {patches}, {length}") from error
     assert patient.examine([], None) == "whole", "the damage was not mended"
-    assert min(outcomes.values()) > 150, outcomes
+    assert min(outcomes.values()) > 90, outcomes
 
 
 def test_who_deletes_files_is_not_confused_by_damage(patient: mutations.Patient, seed: mutations.Seed) -> None:
@@ -97,8 +97,8 @@ def test_each_word_of_each_record_may_hold_anything(patient: mutations.Patient, 
     for at, size, kind, _, _ in seed.records:
         if kind == layout.PADDING:
             continue
-        for offset in range(0, min(size, 48), 4):
-            for number in (0, 9, 65535, (1 << 32) - 1):
+        for offset in range(0, min(size, 40), 4):
+            for number in (0, 65535, (1 << 32) - 1):
                 patient.examine([(at + offset, struct.pack("<I", number))], None)
 
 
@@ -316,7 +316,7 @@ def test_thousands_of_damaged_files_leave_no_memory_behind(run: Callable, home: 
                 patient.examine(*mutations.mutate(seed, rng))
         go(200)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        go(3000)
+        go(2000)
         print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
     """)
     program.say(str(home))
