@@ -25,6 +25,25 @@ if _os.environ.get("MMSTATS_PURE_PYTHON", "") not in ("", "0"):
     _sys.modules["mmstats.cells"] = globals()["cells"] = _util.module_from_spec(_spec)
     _spec.loader.exec_module(_sys.modules["mmstats.cells"])
 
+from .attribute_fields import (
+    BoolField,
+    ByteField,
+    DoubleField,
+    FloatField,
+    Int64Field,
+    IntField,
+    ShortField,
+    StaticDoubleField,
+    StaticFloatField,
+    StaticInt64Field,
+    StaticTextField,
+    StaticUInt64Field,
+    StaticUIntField,
+    StringField,
+    UInt64Field,
+    UIntField,
+    UShortField,
+)
 from .errors import (
     ClosedError,
     ConfigurationError,
@@ -36,35 +55,18 @@ from .errors import (
     SegmentError,
     TargetError,
 )
+from .field import Field
 from .fields import (
     DEFAULT_BUCKETS,
     AverageField,
-    BoolField,
-    ByteField,
     CounterField,
-    DoubleField,
     EnumField,
-    Field,
-    FloatField,
     GaugeField,
     HistogramField,
     InfoField,
-    Int64Field,
-    IntField,
     MovingAverageField,
-    ShortField,
-    StaticDoubleField,
-    StaticFloatField,
-    StaticInt64Field,
-    StaticTextField,
-    StaticUInt64Field,
-    StaticUIntField,
-    StringField,
     StructField,
     TimerField,
-    UInt64Field,
-    UIntField,
-    UShortField,
     exponential_buckets,
     linear_buckets,
 )

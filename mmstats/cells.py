@@ -519,9 +519,7 @@ class Struct(Cell):
     `encode` packs them into a buffer's bytes; `coerce` makes a value what the buffer can hold.
     """
 
-    def __init__(
-        self, owner: Any, series: Any, encode: Any = None, coerce: Any = None, initial: Any = None
-    ) -> None:
+    def __init__(self, owner: Any, series: Any, encode: Any = None, coerce: Any = None, initial: Any = None) -> None:
         Cell.__init__(self, owner, series)
         self._encode = encode
         self._coerce = coerce

@@ -1,42 +1,43 @@
-"""The fields of a model: what is recorded, under which name, and with which meaning.
-
-A field is a definition and holds no value; a model's instance gets a cell for each of its fields.
-"""
+"""The fields that a program records with by their methods: counters, gauges, histograms and so on."""
 
 from __future__ import annotations
 
-import os
 import struct
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from math import isfinite
-from operator import index
 from typing import TYPE_CHECKING, Any, overload
 
 from . import cells, layout
+from .attribute_fields import (  # noqa: F401  # mmstats 0.x had all fields in this module
+    BoolField,
+    ByteField,
+    DoubleField,
+    FloatField,
+    Int64Field,
+    IntField,
+    ShortField,
+    StaticDoubleField,
+    StaticFloatField,
+    StaticInt64Field,
+    StaticTextField,
+    StaticUInt64Field,
+    StaticUIntField,
+    StringField,
+    UInt64Field,
+    UIntField,
+    UShortField,
+)
 from .errors import DefinitionError
+from .field import Field, check_texts, no_arithmetic, only_adds
 
 if TYPE_CHECKING:
-    from typing import Never, TypedDict, Unpack
+    from typing import Unpack
 
-    class _Common(TypedDict, total=False):
-        """What all fields take, but for `label`, which some take by position."""
-
-        name: str | None
-        help: str
-        unit: str
-        labelnames: Iterable[str]
-        aggregate: str | None
-
-    class _CommonAndLabel(_Common, total=False):
-        label: str | None
-
+    from .field import Common, CommonAndLabel
 
 #: Prometheus' default buckets, in seconds (prometheus_client's ``Histogram.DEFAULT_BUCKETS``).
 DEFAULT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
-
-_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 
 def exponential_buckets(start: float, factor: float, count: int) -> tuple[float, ...]:
@@ -53,111 +54,13 @@ def linear_buckets(start: float, width: float, count: int) -> tuple[float, ...]:
     return tuple([start + width * i for i in range(count)])
 
 
-def _check_texts(keyword: str, texts: Iterable[Any]) -> None:
-    """Refuse what can't stand in a definition."""
-    for text in texts:
-        try:
-            text.encode()
-        except (AttributeError, UnicodeEncodeError):
-            raise DefinitionError(f"{keyword}={text!r}: a text is needed") from None
-
-
-def _caller() -> str:
-    """Where the program defines what it is defining: ``file:line``."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
-        frame = frame.f_back
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
-
-
-class Field:
-    """What all fields share.
-
-    name: what is exposed; the attribute's name if left out (`label` is mmstats 0.x's word for it)
-    help: one line for people
-    unit: the unit of the value, such as ``seconds`` or ``bytes``
-    labelnames: names of labels; the field then has ``labels()`` and a value for each label set
-    aggregate: how the values of several processes become one: sum, min, max, mean, last, all
-    """
-
-    kind = "gauge"
-    cell = "f64"
-    aggregate = "sum"
-    flags = 0
-    #: How a model shows it: "object" has methods, "value" is read and set as an attribute,
-    #: "fresh" is a new object at each access, "static" can't be set.
-    access = "object"
-
-    def __init__(
-        self,
-        label: str | None = None,
-        *,
-        name: str | None = None,
-        help: str = "",
-        unit: str = "",
-        labelnames: Iterable[str] = (),
-        aggregate: str | None = None,
-    ) -> None:
-        self.name = name or label
-        self.label = self.name
-        self.help = help
-        self.unit = unit
-        self.labelnames = (labelnames,) if isinstance(labelnames, str) else tuple(labelnames)
-        self.place = _caller()
-        for keyword, texts in (("name", (self.name or "",)), ("help", (help,)), ("unit", (unit,))):
-            _check_texts(keyword, texts)
-        _check_texts("labelnames", self.labelnames)
-        if "" in self.labelnames:
-            raise DefinitionError(f"labelnames={self.labelnames!r}: a label needs a name")
-        if aggregate is not None:
-            if aggregate not in layout.AGGREGATE_CODES:
-                known = ", ".join(layout.AGGREGATE_CODES)
-                raise DefinitionError(f"aggregate={aggregate!r} is unknown: it is one of {known}")
-            self.aggregate = aggregate
-        if len(set(self.labelnames)) != len(self.labelnames):
-            raise DefinitionError(f"a label's name stands twice in labelnames={self.labelnames!r}")
-        self.stamped = self.aggregate == "last" and self.can_stamp
-
-    #: Whether the time of the last change can stand beside the value, which ``last`` needs.
-    can_stamp = False
-
-    def family(self, name: str) -> layout.Family:
-        """The definition that goes into the file."""
-        columns = self.columns()
-        if self.stamped and columns:
-            columns += (layout.Column("time", "u64"),)
-        return layout.Family(
-            name, self.kind, self.cell, self.aggregate, self.help, self.unit, self.labelnames, columns,
-            self.bounds(), self.states(), self.flags | (layout.STAMPED if self.stamped else 0),
-        )  # fmt: skip
-
-    def columns(self) -> tuple[layout.Column, ...]:
-        return ()
-
-    def bounds(self) -> tuple[float, ...]:
-        return ()
-
-    def states(self) -> tuple[str, ...]:
-        return ()
-
-    def make_cell(self, owner: Any, series: Any) -> Any:
-        """A cell of this field that has no memory yet."""
-        raise NotImplementedError
-
-    def rebind(self, cell: Any) -> None:
-        """`cell`, which a forked child has of its parent, has got memory of the child's own."""
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(name={self.name!r})"
-
-
 class CounterField(Field):
     """A count that only goes up, such as requests served. ``type=float`` counts what is not whole."""
 
     kind = "counter"
     cell = "u64"
 
-    def __init__(self, label: str | None = None, *, type: type = int, **keywords: Unpack[_Common]) -> None:
+    def __init__(self, label: str | None = None, *, type: type = int, **keywords: Unpack[Common]) -> None:
         super().__init__(label, **keywords)
         if type not in (int, float):
             raise DefinitionError(f"type={type!r}: a counter counts in int or float")
@@ -200,7 +103,7 @@ class HistogramField(Field):
     cell = "buffered"
 
     def __init__(
-        self, label: str | None = None, *, buckets: Iterable[float] = DEFAULT_BUCKETS, **keywords: Unpack[_Common]
+        self, label: str | None = None, *, buckets: Iterable[float] = DEFAULT_BUCKETS, **keywords: Unpack[Common]
     ) -> None:
         super().__init__(label, **keywords)
         given = [float(bound) for bound in buckets]
@@ -211,7 +114,7 @@ class HistogramField(Field):
         if len(given) > 1000:
             raise DefinitionError(f"{len(given)} buckets are too many: 1000 is the most")
         self._bounds = tuple(given)
-        _only_adds(self)
+        only_adds(self)
 
     def bounds(self) -> tuple[float, ...]:
         return self._bounds
@@ -240,7 +143,7 @@ class AverageField(Field):
 
     def __init__(self, label: str | None = None, **keywords: Any) -> None:
         super().__init__(label, **keywords)
-        _only_adds(self)
+        only_adds(self)
 
     def columns(self) -> tuple[layout.Column, ...]:
         return (layout.Column("count", "u64"), layout.Column("sum", "f64"))
@@ -263,12 +166,12 @@ class MovingAverageField(Field):
     kind = "moving_average"
     cell = "buffered"
 
-    def __init__(self, size: int = 100, **keywords: Unpack[_CommonAndLabel]) -> None:
+    def __init__(self, size: int = 100, **keywords: Unpack[CommonAndLabel]) -> None:
         super().__init__(**keywords)
         if not 1 <= size <= 1_000_000:
             raise DefinitionError(f"size={size}: a window holds from 1 to 1,000,000 samples")
         self.size = size
-        _only_adds(self)
+        only_adds(self)
 
     def columns(self) -> tuple[layout.Column, ...]:
         return tuple([layout.Column(name, type) for name, type in layout.WINDOW_COLUMNS])
@@ -297,7 +200,7 @@ class TimerField(MovingAverageField):
     access = "fresh"
 
     def __init__(
-        self, timer: Callable[[], float] | None = None, size: int = 100, **keywords: Unpack[_CommonAndLabel]
+        self, timer: Callable[[], float] | None = None, size: int = 100, **keywords: Unpack[CommonAndLabel]
     ) -> None:
         keywords.setdefault("unit", "seconds")
         super().__init__(size, **keywords)
@@ -315,156 +218,6 @@ class TimerField(MovingAverageField):
         def __get__(self, instance: Any, owner: Any) -> Any: ...
 
 
-class _IntegerField(Field):
-    """An integer, read and set as an attribute; it wraps as C's integers do."""
-
-    bits = 64
-    signed = True
-    access = "value"
-    can_stamp = True
-
-    def __init__(self, label: str | None = None, **keywords: Unpack[_Common]) -> None:
-        super().__init__(label, **keywords)
-        self.cell = "i64" if self.signed else "u64"
-
-    def make_cell(self, owner: Any, series: Any) -> Any:
-        return cells.Integer(owner, series, self.bits, self.signed, 0, self.stamped)
-
-    if TYPE_CHECKING:
-
-        @overload
-        def __get__(self, instance: None, owner: Any) -> _IntegerField: ...
-        @overload
-        def __get__(self, instance: object, owner: Any) -> int: ...
-        def __get__(self, instance: Any, owner: Any) -> Any: ...
-        def __set__(self, instance: object, value: int) -> None: ...
-
-
-class ByteField(_IntegerField):
-    """A signed integer of 8 bits."""
-
-    bits = 8
-
-
-class ShortField(_IntegerField):
-    """A signed integer of 16 bits."""
-
-    bits = 16
-
-
-class UShortField(_IntegerField):
-    """An unsigned integer of 16 bits."""
-
-    bits = 16
-    signed = False
-
-
-class IntField(_IntegerField):
-    """A signed integer of 32 bits."""
-
-    bits = 32
-
-
-class UIntField(_IntegerField):
-    """An unsigned integer of 32 bits."""
-
-    bits = 32
-    signed = False
-
-
-class Int64Field(_IntegerField):
-    """A signed integer of 64 bits."""
-
-
-class UInt64Field(_IntegerField):
-    """An unsigned integer of 64 bits."""
-
-    signed = False
-
-
-class DoubleField(Field):
-    """A float of double precision, read and set as an attribute."""
-
-    access = "value"
-    can_stamp = True
-    narrow = False
-
-    def make_cell(self, owner: Any, series: Any) -> Any:
-        return cells.Float(owner, series, self.narrow, 0.0, self.stamped)
-
-    if TYPE_CHECKING:
-
-        @overload
-        def __get__(self, instance: None, owner: Any) -> DoubleField: ...
-        @overload
-        def __get__(self, instance: object, owner: Any) -> float: ...
-        def __get__(self, instance: Any, owner: Any) -> Any: ...
-        def __set__(self, instance: object, value: float) -> None: ...
-
-
-class FloatField(DoubleField):
-    """A float of single precision, read and set as an attribute."""
-
-    narrow = True
-
-
-class BoolField(Field):
-    """True or False, read and set as an attribute. Over processes, the sum says how many are True."""
-
-    kind = "bool"
-    cell = "u64"
-    access = "value"
-    can_stamp = True
-
-    def __init__(self, initial: bool = False, **keywords: Unpack[_CommonAndLabel]) -> None:
-        super().__init__(**keywords)
-        self.initial = initial
-
-    def make_cell(self, owner: Any, series: Any) -> Any:
-        return cells.Bool(owner, series, self.initial, self.stamped)
-
-    if TYPE_CHECKING:
-
-        @overload
-        def __get__(self, instance: None, owner: Any) -> BoolField: ...
-        @overload
-        def __get__(self, instance: object, owner: Any) -> bool: ...
-        def __get__(self, instance: Any, owner: Any) -> Any: ...
-        def __set__(self, instance: object, value: Any) -> None: ...
-
-
-class StringField(Field):
-    """A text of at most `size` bytes of UTF-8, read and set as an attribute."""
-
-    kind = "text"
-    cell = "buffered"
-    aggregate = "all"
-    access = "value"
-    can_stamp = True
-
-    def __init__(self, size: int = 255, **keywords: Unpack[_CommonAndLabel]) -> None:
-        super().__init__(**keywords)
-        if not 1 <= size <= 32768:
-            raise DefinitionError(f"size={size}: a text field holds from 1 to 32768 bytes")
-        _no_arithmetic(self)
-        self.size = size
-
-    def columns(self) -> tuple[layout.Column, ...]:
-        return (layout.Column("text", "text", self.size),)
-
-    def make_cell(self, owner: Any, series: Any) -> Any:
-        return cells.Text(owner, series, self.size, "", self.stamped)
-
-    if TYPE_CHECKING:
-
-        @overload
-        def __get__(self, instance: None, owner: Any) -> StringField: ...
-        @overload
-        def __get__(self, instance: object, owner: Any) -> str: ...
-        def __get__(self, instance: Any, owner: Any) -> Any: ...
-        def __set__(self, instance: object, value: str | bytes) -> None: ...
-
-
 class EnumField(Field):
     """One of a few named states, by ``state(name)``; the first one to begin with."""
 
@@ -473,13 +226,13 @@ class EnumField(Field):
     aggregate = "all"
     can_stamp = True
 
-    def __init__(self, label: str | None = None, *, states: Iterable[str], **keywords: Unpack[_Common]) -> None:
+    def __init__(self, label: str | None = None, *, states: Iterable[str], **keywords: Unpack[Common]) -> None:
         super().__init__(label, **keywords)
         self._states = tuple(states)
-        _check_texts("states", self._states)
+        check_texts("states", self._states)
         if not self._states or len(set(self._states)) != len(self._states):
             raise DefinitionError("an EnumField needs states, each of them once")
-        _no_arithmetic(self)
+        no_arithmetic(self)
 
     def states(self) -> tuple[str, ...]:
         return self._states
@@ -503,11 +256,11 @@ class InfoField(Field):
     cell = "buffered"
     aggregate = "all"
 
-    def __init__(self, label: str | None = None, *, size: int = 512, **keywords: Unpack[_Common]) -> None:
+    def __init__(self, label: str | None = None, *, size: int = 512, **keywords: Unpack[Common]) -> None:
         super().__init__(label, **keywords)
         if not 2 <= size <= 32768:
             raise DefinitionError(f"size={size}: an info field holds from 2 to 32768 bytes")
-        _no_arithmetic(self)
+        no_arithmetic(self)
         self.size = size
 
     def columns(self) -> tuple[layout.Column, ...]:
@@ -536,7 +289,7 @@ class StructField(Field):
     cell = "buffered"
     aggregate = "all"
 
-    def __init__(self, values: Mapping[str, Any], **keywords: Unpack[_CommonAndLabel]) -> None:
+    def __init__(self, values: Mapping[str, Any], **keywords: Unpack[CommonAndLabel]) -> None:
         super().__init__(**keywords)
         if not values:
             raise DefinitionError("a StructField needs values, such as {'used': int, 'free': int}")
@@ -589,159 +342,6 @@ class StructField(Field):
         @overload
         def __get__(self, instance: object, owner: Any) -> AnyStruct: ...
         def __get__(self, instance: Any, owner: Any) -> Any: ...
-
-
-class _StaticField(Field):
-    """A value that is set once, from a value or from a callable that is called for it."""
-
-    aggregate = "all"
-    access = "static"
-    flags = layout.STATIC
-    base: Callable[..., Any]
-
-    def __init__(self, label: str | None = None, value: Any = None, **keywords: Unpack[_Common]) -> None:
-        super().__init__(label, **keywords)
-        self.value = value
-
-    def _resolve(self) -> Any:
-        value = self.value() if callable(self.value) else self.value
-        if value is None:
-            raise ValueError(f"{self.name or type(self).__name__}: value must be set")
-        return self._convert(value)
-
-    def _convert(self, value: Any) -> Any:
-        """`value` as the cell takes it. Raises before there is a cell, and so before anything is declared."""
-        raise NotImplementedError
-
-    def _cell(self, owner: Any, series: Any, value: Any) -> Any:
-        """A cell that begins with `value`."""
-        raise NotImplementedError
-
-    def make_cell(self, owner: Any, series: Any) -> Any:
-        # Without an owner it is the cell of a removed model, whose value nobody sees.
-        return self._cell(owner, series, self._resolve() if owner is not None else 0)
-
-    def family(self, name: str) -> layout.Family:
-        if self.value is None:
-            raise ValueError(f"{name}: value must be set")
-        return super().family(name)
-
-    def rebind(self, cell: Any) -> None:
-        if callable(self.value):
-            try:
-                cell.assign(self._resolve())
-            except Exception:  # the program's own callable, which may fail in a forked child
-                return
-
-    if TYPE_CHECKING:
-
-        def __set__(self, instance: object, value: Never) -> None: ...
-
-
-class _StaticIntegerField(_StaticField):
-    bits = 64
-    signed = True
-
-    def __init__(self, label: str | None = None, value: Any = None, **keywords: Unpack[_Common]) -> None:
-        super().__init__(label, value, **keywords)
-        self.cell = "i64" if self.signed else "u64"
-
-    def _convert(self, value: Any) -> int:
-        return index(value)
-
-    def _cell(self, owner: Any, series: Any, value: Any) -> Any:
-        return cells.Integer(owner, series, self.bits, self.signed, value)
-
-    if TYPE_CHECKING:
-
-        @overload
-        def __get__(self, instance: None, owner: Any) -> _StaticIntegerField: ...
-        @overload
-        def __get__(self, instance: object, owner: Any) -> int: ...
-        def __get__(self, instance: Any, owner: Any) -> Any: ...
-
-
-class StaticUIntField(_StaticIntegerField):
-    """An unsigned integer of 32 bits that is set once."""
-
-    bits = 32
-    signed = False
-
-
-class StaticInt64Field(_StaticIntegerField):
-    """A signed integer of 64 bits that is set once."""
-
-
-class StaticUInt64Field(_StaticIntegerField):
-    """An unsigned integer of 64 bits that is set once."""
-
-    signed = False
-
-
-class StaticDoubleField(_StaticField):
-    """A float of double precision that is set once."""
-
-    narrow = False
-
-    def _convert(self, value: Any) -> float:
-        return float(value)
-
-    def _cell(self, owner: Any, series: Any, value: Any) -> Any:
-        return cells.Float(owner, series, self.narrow, value)
-
-    if TYPE_CHECKING:
-
-        @overload
-        def __get__(self, instance: None, owner: Any) -> StaticDoubleField: ...
-        @overload
-        def __get__(self, instance: object, owner: Any) -> float: ...
-        def __get__(self, instance: Any, owner: Any) -> Any: ...
-
-
-class StaticFloatField(StaticDoubleField):
-    """A float of single precision that is set once."""
-
-    narrow = True
-
-
-class StaticTextField(_StaticField):
-    """A text that is set once; `size` is the most it takes, in bytes of UTF-8."""
-
-    kind = "text"
-    cell = "buffered"
-
-    def __init__(
-        self, label: str | None = None, value: Any = None, size: int = 256, **keywords: Unpack[_Common]
-    ) -> None:
-        super().__init__(label, value, **keywords)
-        self.size = size
-
-    def columns(self) -> tuple[layout.Column, ...]:
-        return (layout.Column("text", "text", self.size),)
-
-    def _convert(self, value: Any) -> str:
-        return cells.as_text(value)
-
-    def _cell(self, owner: Any, series: Any, value: Any) -> Any:
-        return cells.Text(owner, series, self.size, value)
-
-    if TYPE_CHECKING:
-
-        @overload
-        def __get__(self, instance: None, owner: Any) -> StaticTextField: ...
-        @overload
-        def __get__(self, instance: object, owner: Any) -> str: ...
-        def __get__(self, instance: Any, owner: Any) -> Any: ...
-
-
-def _only_adds(field: Field) -> None:
-    if field.aggregate not in ("sum", "all"):
-        raise DefinitionError(f"aggregate={field.aggregate!r} makes no sense of samples, which add up: use sum or all")
-
-
-def _no_arithmetic(field: Field) -> None:
-    if field.aggregate not in ("last", "all"):
-        raise DefinitionError(f"aggregate={field.aggregate!r} makes no sense of texts: use last or all")
 
 
 if TYPE_CHECKING:

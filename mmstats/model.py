@@ -9,8 +9,9 @@ from _thread import get_native_id
 from collections.abc import Iterator
 from typing import Any, ClassVar, TypeVar
 
-from . import cells, fields, layout, registry
+from . import attribute_fields, cells, layout, registry
 from .errors import ClosedError, DefinitionError
+from .field import Field
 
 
 class BaseMmStats(cells.Model):
@@ -26,15 +27,15 @@ class BaseMmStats(cells.Model):
     A model made twice with the same names and definitions gets the same cells.
     """
 
-    _fields: ClassVar[dict[str, fields.Field]] = {}
+    _fields: ClassVar[dict[str, Field]] = {}
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
-        found: dict[str, fields.Field] = {}
+        found: dict[str, Field] = {}
         for base in reversed(cls.__mro__):
             for name, value in vars(base).items():
                 field = value.field if isinstance(value, cells.Slot) else value
-                if isinstance(field, fields.Field):
+                if isinstance(field, Field):
                     found[name] = field
                 else:
                     found.pop(name, None)  # a subclass may replace a field by something else
@@ -71,13 +72,13 @@ class BaseMmStats(cells.Model):
         self._registry.open()
         self._filename = self._registry.filename or ""
 
-    def _declare(self, name: str, field: fields.Field) -> Any:
+    def _declare(self, name: str, field: Field) -> Any:
         name = self._label_prefix + name
         if not name or not name.isprintable():
             raise DefinitionError(f"{name!r} is no name for a field: give it some characters, all of them printable")
         return self._registry.declare(field.family(name), field)
 
-    def add_field(self, name: str, field: fields.Field) -> Any:
+    def add_field(self, name: str, field: Field) -> Any:
         """Add a field that is known only at run time, and return what records it.
 
         The same name and definition return the same cell again. What a model reads and sets as an
@@ -138,10 +139,10 @@ class BaseMmStats(cells.Model):
         return f"<{type(self).__name__} of {len(self._fields)} fields, {state}>"
 
 
-_F = TypeVar("_F", bound=fields.Field)
+_F = TypeVar("_F", bound=Field)
 
 
-def _is_object(field: fields.Field) -> bool:
+def _is_object(field: Field) -> bool:
     return bool(field.labelnames) or field.access == "object"
 
 
@@ -158,16 +159,16 @@ class MmStats(BaseMmStats):
     """Subclass it, give it fields, make one instance, and record.
 
     >>> class WebStats(MmStats):
-    ...     requests = fields.CounterField(help="Requests served")
+    ...     requests = CounterField(help="Requests served")
     >>> stats = WebStats(service="web")
     >>> stats.requests.inc()
     """
 
-    pid = _describing(fields.StaticUIntField(label="sys.pid", value=os.getpid))
-    tid = _describing(fields.StaticInt64Field(label="sys.tid", value=get_native_id))
-    uid = _describing(fields.StaticUInt64Field(label="sys.uid", value=getattr(os, "getuid", lambda: 0)))
-    gid = _describing(fields.StaticUInt64Field(label="sys.gid", value=getattr(os, "getgid", lambda: 0)))
+    pid = _describing(attribute_fields.StaticUIntField(label="sys.pid", value=os.getpid))
+    tid = _describing(attribute_fields.StaticInt64Field(label="sys.tid", value=get_native_id))
+    uid = _describing(attribute_fields.StaticUInt64Field(label="sys.uid", value=getattr(os, "getuid", lambda: 0)))
+    gid = _describing(attribute_fields.StaticUInt64Field(label="sys.gid", value=getattr(os, "getgid", lambda: 0)))
     python_version = _describing(
-        fields.StaticTextField(label="org.python.version", value=lambda: sys.version.replace("\n", ""))
+        attribute_fields.StaticTextField(label="org.python.version", value=lambda: sys.version.replace("\n", ""))
     )
-    created = _describing(fields.StaticDoubleField(label="sys.created", value=time.time))
+    created = _describing(attribute_fields.StaticDoubleField(label="sys.created", value=time.time))

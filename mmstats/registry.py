@@ -259,9 +259,8 @@ class Registry:
         for entry in list(self._entries.values()):
             entry.number, self._numbers = self._numbers, self._numbers + 1
             self._place_family(entry, memory)
-            if not entry.family.labelnames:
-                if not self._place(entry.target, limited=False, memory=memory):
-                    raise SegmentError(f"the limit of {memory.limit} bytes is too low: raise MMSTATS_MAX_BYTES")
+            if not entry.family.labelnames and not self._place(entry.target, limited=False, memory=memory):
+                raise SegmentError(f"the limit of {memory.limit} bytes is too low: raise MMSTATS_MAX_BYTES")
 
     def _place_entry(self, entry: Entry) -> None:
         """Add a family that was declared after the file was made; without room it stays private."""
@@ -294,9 +293,9 @@ class Registry:
 
         def prepare(view: memoryview, offset: int) -> bool:
             # Signal handlers and GC callbacks that record may come in at any call.
-            if series.labels and not series.flags & layout.OVERFLOW:
-                if entry.target.find(series.labels) not in (None, cell):
-                    return False
+            ordinary = series.labels and not series.flags & layout.OVERFLOW
+            if ordinary and entry.target.find(series.labels) not in (None, cell):
+                return False
             _, early = self._early.get(id(cell), (None, None))
             if early is None:
                 return self._bind(cell, view, offset)

@@ -137,8 +137,9 @@ class Segment:
         """Add a record, and a value cell of `size` bytes if it has one; False if there is no room.
 
         `encode` is given the cell's offset. `prepare` is given the view and the offset while no
-        reader sees the record yet; it returns False where the record is not wanted any more. With `limited`, what would pass the limit is refused; without,
-        twice the limit is the end. A full disk raises `OSError`.
+        reader sees the record yet; it returns False where the record is not wanted any more. With
+        `limited`, what would pass the limit is refused; without, twice the limit is the end. A full
+        disk raises `OSError`.
         """
         with self._lock:
             while True:

@@ -39,9 +39,11 @@ MAY_IMPORT = {
     "forks": "cells",
     "identity": "__init__ cells errors redact",
     "registry": "cells directory errors forks identity layout retention segment",
-    "fields": "cells errors layout",
-    "model": "cells errors fields layout registry",
-    "__init__": "aggregate errors fields fleet model reader",
+    "field": "errors layout",
+    "attribute_fields": "cells errors field layout",
+    "fields": "attribute_fields cells errors field layout",
+    "model": "attribute_fields cells errors field layout registry",
+    "__init__": "aggregate attribute_fields errors field fields fleet model reader",
     # What reads.
     "schema": "errors layout",
     "values": "layout",
@@ -51,7 +53,7 @@ MAY_IMPORT = {
     "targets": "errors fleet reader",
     "__main__": "commands",
 }
-WRITERS = {"cells", "segment", "forks", "identity", "registry", "fields", "model"}
+WRITERS = {"cells", "segment", "forks", "identity", "registry", "field", "attribute_fields", "fields", "model"}
 READERS = {"schema", "values", "reader", "aggregate", "fleet", "frame", "layout_v1", "life", "targets"}
 #: Commands read. These two also say what a writer here would do.
 COMMANDS_MAY_ALSO_IMPORT = {"commands.__init__": {"cells"}, "commands.doctor": {"cells", "registry"}}
