@@ -15,6 +15,9 @@ from .errors import FormatError
 VERSION = 1
 UNBUFFERED = 0xFF
 
+#: More than this is no file of mmstats 0.x, whose files took a few pages. It bounds a reader's time and memory.
+MAX_BYTES = 1 << 20
+
 _TYPE = re.compile(r"[bBhHiIlLqQfd?]|[1-9][0-9]{0,4}s")
 _SIZE = struct.Struct("=H")
 

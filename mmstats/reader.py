@@ -466,7 +466,7 @@ def _value_v1(item: layout_v1.FieldV1) -> values.Value:
 
 
 def _read_v1(path: str, descriptor: int, found: os.stat_result) -> SnapshotV1:
-    if found.st_size > layout.MAX_REGION:
-        raise FormatError(f"{found.st_size} bytes long, over the limit of {layout.MAX_REGION}")
+    if found.st_size > layout_v1.MAX_BYTES:
+        raise FormatError(f"{found.st_size} bytes long, over the limit of {layout_v1.MAX_BYTES}")
     fields, problem = layout_v1.decode(os.pread(descriptor, found.st_size, 0))
     return SnapshotV1(path, found, fields, problem)

@@ -66,6 +66,10 @@ def _buffer_format(family: layout.Family) -> struct.Struct:
 End = tuple[int, int, int, int]
 
 
+#: Where there are so many times more words in a file than values, the file is not a usual one.
+_HOLES = 64
+
+
 class Schema:
     """The definitions of a file.
 
@@ -172,7 +176,10 @@ class Schema:
 
     def arrays(self, several: list[bytes]) -> dict[str, array[Any]]:
         """The bytes of all cells of several files, one after the other, as words of each type there is."""
-        whole = b"".join([data.ljust(self.size, b"\0") for data in several])
+        if len(several) == 1:
+            whole = several[0][: len(several[0]) // 8 * 8]
+        else:
+            whole = b"".join([data.ljust(self.size, b"\0") for data in several])
         found = {code: array(code, whole) for code in self._codes}
         if sys.byteorder != "little":
             for words in found.values():
@@ -181,8 +188,15 @@ class Schema:
 
     def values(self, data: bytes) -> list[Any]:
         """The values of `words` in one file; None for those that lie beyond the end of `data`."""
-        found = self.arrays([data])
         there = len(data) // 8
+        if there > _HOLES * (len(self.words) + 512):
+            # Nothing but holes: as arrays they would take several times the memory.
+            unpack = {code: struct.Struct(f"<{code}").unpack_from for code in self._codes}
+            return [
+                unpack[key.plan.code](data, 8 * place)[0] if place < there else None
+                for key, place in zip(self.words, self.places, strict=True)
+            ]
+        found = self.arrays([data])
         return [
             found[key.plan.code][place] if place < there else None
             for key, place in zip(self.words, self.places, strict=True)

@@ -44,7 +44,9 @@ def _fill(path: Path) -> None:
                 pass
 
 
-def test_a_full_disk_at_creation_leaves_a_program_that_records_in_its_own_memory(run: Callable, mount: Callable) -> None:
+def test_a_full_disk_at_creation_leaves_a_program_that_records_in_its_own_memory(
+    run: Callable, mount: Callable
+) -> None:
     disk = mount("1m")
     _fill(disk)
     program = run(
@@ -97,9 +99,7 @@ def test_strict_raises_on_a_full_disk(run: Callable, mount: Callable) -> None:
 
 # Bytes that are left when the file is there: from none to a few chunks.
 @pytest.mark.parametrize("left", [0, 4096, 16384, 65536])
-def test_a_disk_that_fills_up_under_growing_labels_costs_one_warning(
-    run: Callable, mount: Callable, left: int
-) -> None:
+def test_a_disk_that_fills_up_under_growing_labels_costs_one_warning(run: Callable, mount: Callable, left: int) -> None:
     disk = mount("1m")
     program = run(
         STATS

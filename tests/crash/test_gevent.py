@@ -54,7 +54,10 @@ def _run(run: Callable, when: str, body: str) -> tuple[str, mmstats.Snapshot]:
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_greenlets_that_share_one_timer_are_each_timed_rightly(run: Callable, when: str) -> None:
-    out, snapshot = _run(run, when, """
+    out, snapshot = _run(
+        run,
+        when,
+        """
     timer = stats.shared  # one object for all of them
     wrong = []
     def work(number):
@@ -68,7 +71,8 @@ def test_greenlets_that_share_one_timer_are_each_timed_rightly(run: Callable, wh
             wrong.append((number, inner, mine.elapsed, took))
     gevent.joinall([gevent.spawn(work, number) for number in range(60)], raise_error=True)
     print(len(wrong), wrong[:3])
-    """)
+    """,
+    )
     assert out == "0 []"
     shared = snapshot["shared"]
     assert shared.count == 60
@@ -79,7 +83,10 @@ def test_greenlets_that_share_one_timer_are_each_timed_rightly(run: Callable, wh
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_shared_timer_that_is_entered_again_times_both(run: Callable, when: str) -> None:
-    out, snapshot = _run(run, when, """
+    out, snapshot = _run(
+        run,
+        when,
+        """
     timer = stats.nested.time()  # one object, entered by all, nested in itself
     wrong = []
     def work(number):
@@ -100,7 +107,8 @@ def test_a_shared_timer_that_is_entered_again_times_both(run: Callable, when: st
             wrong.append(("outer", number, outer_least, outer.elapsed, outer_most))
     gevent.joinall([gevent.spawn_later(number * 0.001, work, number) for number in range(40)], raise_error=True)
     print(len(wrong), wrong[:3])
-    """)
+    """,
+    )
     assert out == "0 []"
     nested = snapshot["nested"]
     assert nested.count == sum(nested.buckets) == 80
@@ -110,7 +118,10 @@ def test_a_shared_timer_that_is_entered_again_times_both(run: Callable, when: st
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_start_and_stop_belong_to_their_greenlet(run: Callable, when: str) -> None:
-    out, snapshot = _run(run, when, """
+    out, snapshot = _run(
+        run,
+        when,
+        """
     wrong = []
     def work(number):
         pause = 0.01 + number % 4 * 0.02
@@ -128,14 +139,18 @@ def test_start_and_stop_belong_to_their_greenlet(run: Callable, when: str) -> No
             wrong.append("stop() took what another greenlet had started")
     gevent.joinall([gevent.spawn(work, number) for number in range(40)], raise_error=True)
     print(len(wrong), wrong[:3])
-    """)
+    """,
+    )
     assert out == "0 []"
     assert snapshot["shared"].count == 40
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_labels_and_records_of_many_greenlets_are_exact(run: Callable, when: str) -> None:
-    _, snapshot = _run(run, when, """
+    _, snapshot = _run(
+        run,
+        when,
+        """
     def work(number):
         for turn in range(20):
             stats.requests.inc()
@@ -148,7 +163,8 @@ def test_labels_and_records_of_many_greenlets_are_exact(run: Callable, when: str
             if turn == 10:
                 stats.add_field(f"late {number % 10}", mmstats.CounterField()).inc()
     gevent.joinall([gevent.spawn(work, number) for number in range(100)], raise_error=True)
-    """)
+    """,
+    )
     assert snapshot["requests"].value == 2000
     expected = {(str(turn),): 100 for turn in range(20)} | {(f"own {number}",): 20 for number in range(100)}
     assert snapshot["by_path"].value == expected
@@ -161,7 +177,10 @@ def test_labels_and_records_of_many_greenlets_are_exact(run: Callable, when: str
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_native_threads_beside_greenlets_lose_nothing_and_do_not_deadlock(run: Callable, when: str) -> None:
-    _, snapshot = _run(run, when, """
+    _, snapshot = _run(
+        run,
+        when,
+        """
     from gevent.threadpool import ThreadPool
     sys.setswitchinterval(1e-5)
     def work(number):
@@ -178,7 +197,8 @@ def test_native_threads_beside_greenlets_lose_nothing_and_do_not_deadlock(run: C
     greenlets = [gevent.spawn(work, number) for number in range(8)]
     gevent.joinall([*greenlets, *native], raise_error=True)
     pool.kill()
-    """)
+    """,
+    )
     assert snapshot["requests"].value == 16 * 300
     assert snapshot["by_path"].value == {(f"{number} {turn}",): 4 for number in range(4) for turn in range(300)}
     assert sum([value.count for value in snapshot["sizes"].values()]) == 16 * 300

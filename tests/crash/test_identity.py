@@ -166,7 +166,7 @@ def test_any_use_after_remove_raises_and_never_crashes(home: Path) -> None:
         timer = mmstats.TimerField()
         by_path = mmstats.CounterField(labelnames=("path",))
 
-    for _ in range(3):
+    def use_all_after_remove() -> None:
         stats = Stats()
         kept = {name: getattr(stats, name) for name in Stats._fields}
         child = stats.by_path.labels("/")
@@ -226,6 +226,9 @@ def test_any_use_after_remove_raises_and_never_crashes(home: Path) -> None:
         repr(stats)
         list(stats)
         assert stats.filename == path
+
+    for _ in range(3):
+        use_all_after_remove()
     assert list(home.iterdir()) == []
     assert registry._registries == {}
 

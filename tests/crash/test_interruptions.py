@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import mmstats
-
 STATS = """
     import gc, os, random, signal, sys, time
     import mmstats
@@ -268,7 +266,7 @@ def test_gc_callbacks_that_record_lose_nothing(run: Callable) -> None:
     )
     out, err = program.finish()
     assert err == ""
-    number, handled = map(int, out.split())
+    _number, handled = map(int, out.split())
     assert handled > 200
 
 

@@ -65,12 +65,15 @@ def test_a_directory_that_may_not_be_written_costs_one_warning(run: Callable, ho
 def test_strict_raises_where_the_directory_may_not_be_written(run: Callable, home: Path) -> None:
     _open_way(home)
     home.chmod(0o555)
-    program = run(AS_NOBODY + """
+    program = run(
+        AS_NOBODY
+        + """
     try:
         Stats(strict=True)
     except mmstats.SegmentError as error:
         print("SegmentError", error)
-    """)
+    """
+    )
     out, err = program.finish()
     assert out.startswith("SegmentError no stat file could be made: ")
     assert err == ""
@@ -112,14 +115,17 @@ def test_a_file_is_for_its_owner_alone(run: Callable, home: Path) -> None:
     assert os.stat(stats.filename).st_mode & 0o7777 == 0o600
     _open_way(home)
     home.chmod(0o777)
-    program = run(AS_NOBODY + f"""
+    program = run(
+        AS_NOBODY
+        + f"""
     try:
         mmstats.read({stats.filename!r})
     except mmstats.ReadError as error:
         print(type(error).__name__, error)
     found = mmstats.read_all({str(home)!r})
     print(len(found), list(found.problems.values()))
-    """)
+    """
+    )
     out, err = program.finish()
     first, second = out.splitlines()
     assert first.startswith("ReadError") and "Permission denied" in first

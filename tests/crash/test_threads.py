@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -36,13 +37,12 @@ def _in_threads(work: Callable[[int], None]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _impatient(request: pytest.FixtureRequest) -> None:
+def _impatient() -> Iterator[None]:
     """Have threads take turns as often as the interpreter can."""
-    import sys
-
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
-    request.addfinalizer(lambda: sys.setswitchinterval(before))
+    yield
+    sys.setswitchinterval(before)
 
 
 def test_increments_of_eight_threads_are_exact() -> None:

@@ -106,17 +106,21 @@ def seed_v1() -> bytes:
     def field(label: bytes, type_: bytes, buffer: int, payload: bytes) -> bytes:
         return struct.pack("=H", len(label)) + label + struct.pack("=H", len(type_)) + type_ + bytes([buffer]) + payload
 
-    return b"\x01" + b"".join(
-        [
-            field(b"sys.pid", b"I", 255, struct.pack("I", 4242)),
-            field(b"sys.created", b"d", 255, struct.pack("d", 1.4e9)),
-            field(b"requests", b"Q", 1, struct.pack("QQ", 7, 6)),
-            field(b"note", b"10s", 0, b"0123456789abcdefghij"),
-            field(b"flag", b"?", 255, b"\x01"),
-            field(b"small", b"h", 0, struct.pack("hh", -3, 3)),
-            field(b"ratio", b"f", 255, struct.pack("f", 0.5)),
-        ]
-    ) + bytes(64)
+    return (
+        b"\x01"
+        + b"".join(
+            [
+                field(b"sys.pid", b"I", 255, struct.pack("I", 4242)),
+                field(b"sys.created", b"d", 255, struct.pack("d", 1.4e9)),
+                field(b"requests", b"Q", 1, struct.pack("QQ", 7, 6)),
+                field(b"note", b"10s", 0, b"0123456789abcdefghij"),
+                field(b"flag", b"?", 255, b"\x01"),
+                field(b"small", b"h", 0, struct.pack("hh", -3, 3)),
+                field(b"ratio", b"f", 255, struct.pack("f", 0.5)),
+            ]
+        )
+        + bytes(64)
+    )
 
 
 def _number(rng: random.Random, bytes_: int) -> bytes:
@@ -292,7 +296,7 @@ def touch(value: values.AnyValue) -> None:
 def examine(path: str, merged: bool = True) -> str:
     """Read a file and look at all of it: ``refused``, ``in part`` or ``whole``. Raises what must not be.
 
-    Unless not `merged`, it is also merged with itself.
+    Where `merged`, it is read twice and merged.
 
     Raises `AssertionError` for what took too long.
     """
@@ -308,7 +312,7 @@ def examine(path: str, merged: bool = True) -> str:
         json.dumps(snapshot.to_dict(), allow_nan=False)
         repr(snapshot)
         if merged:
-            both = aggregate.merge([snapshot, snapshot])
+            both = aggregate.merge([snapshot, reader.read_file(path, WITNESSES)])
             for value in both.values():
                 touch(value)
             json.dumps(both.to_dict(), allow_nan=False)

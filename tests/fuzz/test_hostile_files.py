@@ -228,6 +228,11 @@ def _sparse(path: Path, committed: int, stream: bytes, length: int, tail: tuple[
             file.write(tail[1])
 
 
+def _old(path: Path, data: bytes, length: int) -> None:
+    path.write_bytes(data)
+    os.truncate(path, length)
+
+
 def _big_struct(columns: int, type_: str) -> bytes:
     family = layout.Family(
         "big", "struct", "buffered", "all", columns=tuple([layout.Column("c", type_, 65536)] * columns)
@@ -241,9 +246,23 @@ def _many_series(count: int, family: layout.Family, step: int) -> bytes:
     )
 
 
+def _both_ends(family: layout.Family, size: int) -> bytes:
+    cells = (4096, 4096 + layout.MAX_REGION - size)
+    return layout.encode_family(0, family) + b"".join([layout.encode_series(0, (), cell) for cell in cells])
+
+
 _WORD = layout.Family("w", "counter", "u64", "sum")
-_BUFFERED = layout.Family("b", "average", "buffered", "sum", columns=(layout.Column("count", "u64"), layout.Column("sum", "f64")))
+_BUFFERED = layout.Family(
+    "b", "average", "buffered", "sum", columns=(layout.Column("count", "u64"), layout.Column("sum", "f64"))
+)
 _GIB = 1 << 30
+
+
+def _old_fields(count: int) -> bytes:
+    """An old file of as many fields; each takes as little as it can with a label of its own."""
+    labels = [b"%05x" % number for number in range(count)]
+    return b"\x01" + b"".join([struct.pack("=H", 5) + label + struct.pack("=H", 1) + b"b\xff\x00" for label in labels])
+
 
 HUGE: dict[str, Callable[[Path], None]] = {
     "all zeros behind the header, committed at the limit": lambda path: _sparse(path, 1 << 24, b"", 16 * _GIB),
@@ -253,6 +272,15 @@ HUGE: dict[str, Callable[[Path], None]] = {
     "two cells at both ends of a terabyte": lambda path: _sparse(
         path, 128 + len(stream := layout.encode_family(0, _WORD) + layout.encode_series(0, (), 4096)
         + layout.encode_series(0, (), (1 << 40) - 8)), stream, 1 << 40,
+    ),
+    "two words 16 MB apart, in a hole": lambda path: _sparse(
+        path, 128 + len(stream := _both_ends(_WORD, 8)), stream, 1 << 26
+    ),
+    "two buffered cells 16 MB apart, in a hole": lambda path: _sparse(
+        path, 128 + len(stream := _both_ends(_BUFFERED, 56)), stream, 1 << 26
+    ),
+    "two words 16 MB apart, the second beyond the end": lambda path: _sparse(
+        path, 128 + len(stream := _both_ends(_WORD, 8)), stream, 1 << 23
     ),
     "cells beyond the end of the file": lambda path: _sparse(
         path, 128 + len(stream := layout.encode_family(0, _WORD) + layout.encode_series(0, (), 1 << 23)), stream, 4096
@@ -270,8 +298,10 @@ HUGE: dict[str, Callable[[Path], None]] = {
     "a struct larger than the limit": lambda path: _sparse(
         path, 128 + len(stream := _big_struct(2000, "u64")), stream, _GIB
     ),
-    "an old file of 16 MB of zeros": lambda path: path.write_bytes(b"\x01" + bytes((1 << 24) - 2)) and None,
-    "an old file of a terabyte": lambda path: (path.write_bytes(b"\x01"), os.truncate(path, 1 << 40)) and None,
+    "an old file of 16 MB of zeros": lambda path: _old(path, b"\x01", (1 << 24) - 1),
+    "an old file of a terabyte": lambda path: _old(path, b"\x01", 1 << 40),
+    "an old file of 80,000 fields": lambda path: _old(path, data := _old_fields(80_000), len(data)),
+    "an old file of a million fields": lambda path: _old(path, data := _old_fields(1_000_000), len(data)),
     "20,000 series of one cell": lambda path: _sparse(
         path, 128 + len(stream := _many_series(20_000, _WORD, 0)), stream, 1 << 25
     ),

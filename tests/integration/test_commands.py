@@ -155,9 +155,15 @@ def test_an_ambiguous_target_lists_the_candidates_and_an_unknown_one_the_service
 def test_watch_shows_growth_per_second_over_all_workers(living: Program, home: Path) -> None:
     arguments = ["mmstats", "watch", "requests{status=200}", "requests", "latency", "in_flight", "--json", "-i", "0.3"]
     environment = dict(os.environ, MMSTATS_PATH=str(home), PYTHONPATH=str(ROOT), PYTHONUNBUFFERED="1")
-    with subprocess.Popen(
-        [sys.executable, "-m", *arguments], stdout=subprocess.PIPE, text=True, env=environment
-    ) as watch:
+    # A shell's background jobs ignore SIGINT, and so would what they start.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *arguments], stdout=subprocess.PIPE, text=True, env=environment
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with process as watch:
         assert watch.stdout is not None
         json.loads(watch.stdout.readline())
         living.say()

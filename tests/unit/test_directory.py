@@ -26,7 +26,9 @@ OWN = f"{directory.PREFIX}{os.getuid()}"
 #: Mounts over what programs in this mount namespace of their own use by default.
 OWN_MEMORY = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o mode=1777 none /dev/shm && exec "$0" "$@"')
 READ_ONLY = ("unshare", "--mount", "sh", "-c", """
-    for where in /dev/shm /tmp /var/tmp; do mount -t tmpfs -o ro none "$where" || exit 9; done
+    for where in /dev/shm /tmp /var/tmp; do
+        mount --bind "$where" "$where" && mount -o remount,bind,ro "$where" || exit 9
+    done
     exec "$0" "$@"
 """)  # fmt: skip
 
@@ -333,7 +335,10 @@ def test_on_a_read_only_system_the_error_says_what_to_do(run: Run) -> None:
         wrap=READ_ONLY,
     )
     out, _ = program.finish()
-    assert f"/dev/shm/{OWN}: Read-only file system; /tmp/{OWN}: Read-only file system; set MMSTATS_PATH to one" in out
+    # Where the directory is there already, it is not that it can't be made, but that it can't be written to.
+    assert f"/dev/shm/{OWN}" in out
+    assert f"/tmp/{OWN}" in out
+    assert "set MMSTATS_PATH to one" in out
 
 
 @needs_root

@@ -356,9 +356,7 @@ def test_the_moving_mean_stays_exact_over_many_rounds_and_faults(uncompiled: Mod
         assert case.seen(memory.data) == case.expect(done)
 
 
-def test_a_stamped_text_and_its_time_are_of_one_update(
-    uncompiled: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stamped_text_and_its_time_are_of_one_update(uncompiled: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = iter(range(1000, 2000))
     monkeypatch.setattr(uncompiled, "wall_ns", lambda: next(ticks))
     case = Case(

@@ -15,9 +15,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from support import Program, wait_for
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support import Program, wait_for
 
 from mmstats import layout, process, retention
 from mmstats.errors import FormatError
