@@ -81,13 +81,15 @@ def single(value: float) -> float:
 
 
 def utf8(value: str, size: int) -> bytes:
-    return value.encode()[:size]
+    data = value.encode()
+    return data if len(data) == size else data[:size]
 
 
 def utf8_size(value: str, limit: int) -> int:
     """Bytes of `value` in UTF-8, cut at a character's border so as not to pass `limit`."""
     if value.isascii():
-        return min(len(value), limit)
+        size = len(value)
+        return size if size <= limit else limit
     data = value.encode()
     if len(data) <= limit:
         return len(data)

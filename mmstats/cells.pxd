@@ -86,6 +86,7 @@ cdef class Cell:
     cdef double *_f
     cdef char *_b
     cdef object _view
+    cdef bint _fresh
     cdef readonly object owner
     cdef readonly object series
     cpdef bint bind(self, view, Py_ssize_t offset, before=*, seen=*) except -1
@@ -145,8 +146,6 @@ cdef class Text(Cell):
     cdef Py_ssize_t _buffer
     cdef bint _stamped
     cdef object _initial
-    @cython.locals(w="uint64_t *", b="char *", seq=uint64_t, at=Py_ssize_t, size=Py_ssize_t, data="const char *")
-    cpdef set(self, value)
 
 @cython.final
 cdef class Info(Text):
@@ -186,7 +185,6 @@ cdef class Window(Sampler):
     cdef Py_ssize_t _n
     cdef Py_ssize_t _position
     cdef Py_ssize_t _filled
-    cdef bint _timer
     cdef object _clock
 
 @cython.final

@@ -78,6 +78,7 @@ class Cell:
     def __init__(self, owner: Any, series: Any) -> None:
         self.owner = owner
         self.series = series
+        self._fresh = False  # whether each access gets a new object of it, as with timers
         self._view: Any = None
         self._w = cython.NULL
         self._f = cython.NULL
@@ -430,7 +431,8 @@ class Text(Cell):
         if self._initial:
             self.set(self._initial)
 
-    def set(self, value: Any) -> None:
+    @cython.locals(w="uint64_t *", b="char *", seq="uint64_t", at="Py_ssize_t", size="Py_ssize_t", data="const char *")
+    def assign(self, value: Any) -> None:
         if not (self._w and ALIVE[0]):
             self._wake()
         if type(value) is not str:
@@ -441,7 +443,8 @@ class Text(Cell):
             value = value.encode("utf-8", "replace").decode()
             size = utf8_size(value, self._size)
         data = utf8(value, size)
-        stamp = wall_ns() if self._stamped else 0
+        stamped = self._stamped
+        stamp = wall_ns() if stamped else 0
         w = self._w
         b = self._b
         seq = w[1] + 1
@@ -454,7 +457,7 @@ class Text(Cell):
             copy(b + at + 8, data, size)
         else:
             b[at + 8 : at + 8 + size] = data
-        if self._stamped:
+        if stamped:
             w[((at + self._buffer) >> 3) - 1] = stamp
         if cython.compiled:
             fence()
@@ -467,8 +470,9 @@ class Text(Cell):
         size = self._w[at >> 3]
         return bytes(self._b[at + 8 : at + 8 + size]).decode("utf-8", "replace")
 
-    def assign(self, value: Any) -> None:
-        self.set(value)
+    def set(self, value: Any) -> None:
+        """The same as an assignment."""
+        self.assign(value)
 
     @property
     def value(self) -> str:
@@ -728,7 +732,7 @@ class Window(Sampler):
         self._n = size
         self._position = 0
         self._filled = 0
-        self._timer = timer
+        self._fresh = timer
         self._clock = clock
 
     def forget(self) -> None:
@@ -797,7 +801,7 @@ class Window(Sampler):
         self.record(value)
 
     def read(self) -> Any:
-        return Timing(self, self._clock) if self._timer else self
+        return Timing(self, self._clock) if self._fresh else self
 
     @property
     def last(self) -> float:
@@ -999,7 +1003,7 @@ class Labelled:
         child = self._children.get(key)
         if child is None:
             child = self._find(key)
-        return child.read()
+        return child.read() if child._fresh else child
 
     def _by_name(self, values: Any, named: Any) -> Any:
         names = self._names[len(values) :]

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mmstats
+from mmstats import layout, segment
 
 STATS = """
     import gc, os, random, signal, sys, time
@@ -144,7 +150,7 @@ def test_signal_handlers_that_record_while_labels_grow_lose_nothing(run: Callabl
     assert int(out.split()[1]) > 300
 
 
-def test_signal_handlers_that_record_while_files_are_made_lose_nothing(run: Callable, home: Path) -> None:
+def test_signal_handlers_that_record_while_files_are_made_lose_nothing(run: Callable) -> None:
     # Each child makes its file at its first record, with handlers coming in all the while.
     program = run(
         STATS
@@ -158,7 +164,8 @@ def test_signal_handlers_that_record_while_files_are_made_lose_nothing(run: Call
         pid = os.fork()
         if not pid:
             try:
-                arm()
+                armed = True
+                signal.setitimer(signal.ITIMER_REAL, 0.00001 + random.random() * 0.002)
                 record(stats, 1)
                 inside = handled
                 stats.by_path.labels("program 0").inc()
@@ -186,6 +193,107 @@ def test_signal_handlers_that_record_while_files_are_made_lose_nothing(run: Call
     out, err = program.finish()
     assert err == ""
     assert int(out) > 60, "hardly a handler came in while a file was made"
+
+
+# Functions that run while a file is made, in the order in which they do.
+MOMENTS = [
+    "registry.directory.prepare",
+    "registry.retention.prune_service",
+    "registry.file_name",
+    "segment.os.open",
+    "segment.os.ftruncate",
+    "segment.os.posix_fallocate",
+    "segment._map",
+    "segment.layout.encode_family",
+    "segment.layout.encode_series",
+    "segment.layout.encode_padding",
+    "segment.process.myself",
+    "segment.process.lock",
+    "segment.os.rename",
+    "segment.cells.publish",
+    "registry._settled",
+]
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_what_is_recorded_at_any_moment_while_a_file_is_made_is_not_lost(run: Callable, moment: str) -> None:
+    # As a handler that comes in just there, before and after.
+    program = run(
+        STATS
+        + f"""
+    from mmstats import registry, segment
+    stats = Stats(service="moments")
+    record(stats, 1)
+    {moment.rpartition(".")[0]}.{moment.rpartition(".")[2]}  # it is there
+    pid = os.fork()
+    if not pid:
+        try:
+            owner, name = {moment.rpartition(".")[0]}, {moment.rpartition(".")[2]!r}
+            real = getattr(owner, name)
+            def interrupted(*positional, **keywords):
+                if handled < 30:  # an end to it: what is made in here is itself to be committed
+                    interrupt()
+                try:
+                    return real(*positional, **keywords)
+                finally:
+                    if handled < 30:
+                        interrupt()
+            setattr(owner, name, interrupted)
+            if name == "_settled":  # runs only where something was recorded early
+                registry.directory.prepare = lambda path, real=registry.directory.prepare: (interrupt(), real(path))[1]
+            record(stats, 1)
+            stats.by_path.labels("program 0").inc()
+            setattr(owner, name, real)
+            assert handled >= 2, handled
+            check(stats, 1, 1)
+        except BaseException:
+            import traceback
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    """
+    )
+    assert program.finish() == ("", "")
+
+
+@pytest.mark.parametrize("same", [False, True])
+def test_a_label_that_is_made_while_a_label_is_made_is_not_lost(monkeypatch: pytest.MonkeyPatch, same: bool) -> None:
+    class Stats(mmstats.BaseMmStats):
+        by_path = mmstats.CounterField(labelnames=("path",))
+
+    for module, name in [
+        (layout, "encode_series"), (segment, "_names"), (segment.cells, "publish"), (os, "posix_fallocate"),
+    ]:  # fmt: skip
+        stats = Stats()
+        for number in range(300):
+            stats.by_path.labels(f"before {number}").inc()
+        real = getattr(module, name)
+        came_in = []
+
+        def interrupted(*positional: Any, real: Any = real, came_in: list[int] = came_in, stats: Stats = stats) -> Any:
+            if not came_in:
+                came_in.append(1)
+                stats.by_path.labels("outer" if same else "inner").inc()
+            return real(*positional)
+
+        monkeypatch.setattr(module, name, interrupted)
+        made = 0
+        while not came_in:
+            stats.by_path.labels("outer" if not made else f"more {made}").inc()
+            made += 1
+        monkeypatch.setattr(module, name, real)
+        snapshot = mmstats.read(stats.filename)
+        by_path = snapshot["by_path"].value
+        assert snapshot.problems == ()
+        expected = {(f"before {number}",): 1 for number in range(300)}
+        expected.update({("outer" if not number else f"more {number}",): 1 for number in range(made)})
+        if same:
+            expected["outer",] += 1
+        else:
+            expected["inner",] = 1
+        assert by_path == expected, name
+        stats.remove()
 
 
 def test_an_exception_from_a_signal_handler_leaves_a_file_that_reads(run: Callable) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import struct
@@ -175,7 +176,7 @@ _columns = st.builds(
         ),
         max_size=5,
     ),
-    values=st.binary(max_size=600),
+    values=st.one_of(st.binary(max_size=600), st.just(b"\xff" * 600), st.just(struct.pack("<d", math.inf) * 80)),
 )  # fmt: skip
 def test_definitions_that_contradict_themselves_raise_only_our_errors(
     home: Path, families: list[tuple[layout.Family, list[tuple[int, tuple[str, ...]]]]], values: bytes
@@ -203,7 +204,7 @@ MEASURE = f"""
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     before = used()
     import time
-    begin = time.perf_counter()
+    begin = time.process_time()
     import mmstats
     try:
         snapshot = mmstats.read(path)
@@ -214,7 +215,7 @@ MEASURE = f"""
         problems = len(snapshot.problems)
     except mmstats.MmStatsError as error:
         outcome, problems = "refused", 0
-    print(json.dumps([outcome, problems, time.perf_counter() - begin, (used() - before) / 1024]))
+    print(json.dumps([outcome, problems, time.process_time() - begin, (used() - before) / 1024]))
 """
 
 
@@ -285,11 +286,11 @@ HUGE: dict[str, Callable[[Path], None]] = {
     "cells beyond the end of the file": lambda path: _sparse(
         path, 128 + len(stream := layout.encode_family(0, _WORD) + layout.encode_series(0, (), 1 << 23)), stream, 4096
     ),
-    "a struct of 8 MB of words in a hole": lambda path: _sparse(
-        path, 128 + len(stream := _big_struct(15, "u64")), stream, _GIB, (1 << 20, struct.pack("<QQQ", 0, 0, 15 << 19))
+    "a struct of 4 MB of words in a hole": lambda path: _sparse(
+        path, 128 + len(stream := _big_struct(8, "u64")), stream, _GIB, (1 << 20, struct.pack("<QQQ", 0, 0, 8 << 19))
     ),
-    "a struct of 8 MB of floats in a hole": lambda path: _sparse(
-        path, 128 + len(stream := _big_struct(15, "f64")), stream, _GIB, (1 << 20, struct.pack("<QQQ", 0, 0, 15 << 19))
+    "a struct of 4 MB of floats in a hole": lambda path: _sparse(
+        path, 128 + len(stream := _big_struct(8, "f64")), stream, _GIB, (1 << 20, struct.pack("<QQQ", 0, 0, 8 << 19))
     ),
     "texts of a megabyte in a hole": lambda path: _sparse(
         path, 128 + len(stream := _big_struct(100, "text")), stream, _GIB,
@@ -300,13 +301,13 @@ HUGE: dict[str, Callable[[Path], None]] = {
     ),
     "an old file of 16 MB of zeros": lambda path: _old(path, b"\x01", (1 << 24) - 1),
     "an old file of a terabyte": lambda path: _old(path, b"\x01", 1 << 40),
-    "an old file of 80,000 fields": lambda path: _old(path, data := _old_fields(80_000), len(data)),
+    "an old file of 30,000 fields": lambda path: _old(path, data := _old_fields(30_000), len(data)),
     "an old file of a million fields": lambda path: _old(path, data := _old_fields(1_000_000), len(data)),
     "20,000 series of one cell": lambda path: _sparse(
         path, 128 + len(stream := _many_series(20_000, _WORD, 0)), stream, 1 << 25
     ),
-    "20,000 buffered cells, all damaged": lambda path: _sparse(
-        path, 128 + len(stream := _many_series(20_000, _BUFFERED, 56)), stream, 1 << 25
+    "60,000 buffered cells, all damaged": lambda path: _sparse(
+        path, 128 + len(stream := _many_series(60_000, _BUFFERED, 56)), stream, 1 << 25
     ),
     "20,000 series of no family": lambda path: _sparse(
         path, 128 + len(stream := _many_series(20_000, _WORD, 8)[64:]), stream, 1 << 25
