@@ -431,7 +431,10 @@ class Text(Cell):
         if self._initial:
             self.set(self._initial)
 
-    @cython.locals(w="uint64_t *", b="char *", seq="uint64_t", at="Py_ssize_t", size="Py_ssize_t", data="const char *")
+    @cython.locals(
+        w="uint64_t *", b="char *", seq="uint64_t", at="Py_ssize_t", size="Py_ssize_t", data="const char *",
+        stamped="bint", stamp="uint64_t",
+    )  # fmt: skip
     def assign(self, value: Any) -> None:
         if not (self._w and ALIVE[0]):
             self._wake()
