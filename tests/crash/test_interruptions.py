@@ -197,6 +197,7 @@ def test_signal_handlers_that_record_while_files_are_made_lose_nothing(run: Call
 
 # Functions that run while a file is made, in the order in which they do.
 MOMENTS = [
+    "registry.Registry._open",
     "registry.directory.prepare",
     "registry.retention.prune_service",
     "registry.file_name",

@@ -201,7 +201,7 @@ def kill_one(home: str, rng: random.Random) -> tuple[int, list[str]]:
 class HotStats(mmstats.BaseMmStats):
     """A few cells that are updated as fast as can be, so that readers meet updates midway."""
 
-    text = mmstats.StringField(size=120)
+    text = mmstats.StringField(size=2000)
     sizes = mmstats.HistogramField(buckets=BOUNDS)
     pair = mmstats.StructField({"a": int, "b": int, "c": (str, 64), "d": int})
     moving = mmstats.MovingAverageField(size=7)
@@ -213,8 +213,9 @@ def hot_writer(home: str, rate: float | None, ready: int) -> None:
     Ends when its parent has ended, however that was.
     """
     parent = os.getppid()
+    _run_on(-1)
     stats = HotStats(path=home, service="hot")
-    texts = [chr(97 + number % 26) * (1 + number * 7 % 120) for number in range(256)]
+    texts = [chr(97 + number % 26) * (1 + number * 7 % 2000) for number in range(256)]
     sizes, pair, moving = stats.sizes, stats.pair, stats.moving
     stats.text = texts[0]
     os.write(ready, stats.filename.encode())
@@ -241,6 +242,12 @@ def hot_writer(home: str, rate: float | None, ready: int) -> None:
                 pass
 
 
+def _run_on(which: int) -> None:
+    """Stay on one processor: writer and reader on one and the same would hardly ever meet."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[which]})
+
+
 def hot_reads(path: str, reads: int) -> Iterator[tuple[int, int, list[str]]]:
     """Read a hot file `reads` times, as the reader does; yields ``(attempts, accepted, torn)`` now and then.
 
@@ -262,7 +269,7 @@ def hot_reads(path: str, reads: int) -> Iterator[tuple[int, int, list[str]]]:
                     if raw is not None:
                         accepted += 1
                         if not _whole(family.name, raw):
-                            torn.append(f"{family.name}: {raw}")
+                            torn.append(f"{family.name}: {str(raw)[:200]}")
             yield attempts, accepted, torn
     finally:
         os.close(descriptor)
@@ -297,10 +304,14 @@ def overhear(home: str, rate: float | None, reads: int) -> Iterator[tuple[int, i
         finally:
             os._exit(1)
     os.close(writing)
+    everywhere = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+    _run_on(0)
     try:
         path = os.read(reading, 4096).decode()
         os.close(reading)
         yield from hot_reads(path, reads)
     finally:
+        if everywhere:
+            os.sched_setaffinity(0, everywhere)
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)

@@ -192,6 +192,24 @@ def test_definitions_that_contradict_themselves_raise_only_our_errors(
     mutations.examine(str(path))
 
 
+@pytest.mark.parametrize("cell", ["u64", "i64", "f64"])
+@pytest.mark.parametrize("kind", list(layout.KIND_CODES))
+def test_a_word_of_any_kind_may_hold_anything(home: Path, kind: str, cell: str) -> None:
+    path = home / "word-1-00000000.mmstats"
+    for flags in (0, layout.STAMPED):
+        family = layout.Family("word", kind, cell, "sum", states=("a", "b"), flags=flags)
+        stream = layout.encode_family(0, family) + layout.encode_series(0, (), 4096)
+        for word in (
+            bytes(8),
+            b"\xff" * 8,
+            struct.pack("<d", math.inf),
+            struct.pack("<d", math.nan),
+            b"\x01" + bytes(7),
+        ):
+            _sparse(path, 128 + len(stream), stream, 8192, (4096, word * 2))
+            mutations.examine(str(path))
+
+
 # Files that are large, or say so. Each in a process of its own, whose memory is measured.
 
 MEASURE = f"""
