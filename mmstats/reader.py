@@ -395,18 +395,21 @@ def _read_values(descriptor: int, schema: Schema, still: bool) -> tuple[bytes, t
         if not still:
             seq = unpack_head(first, at)[1]
         length = plan.buffer
+        raw: Any = None
         if buffer != length:
-            raws.append(None)
             damaged.append(f"damaged: a cell of {plan.family.name!r} is not of its size")
         elif begun <= seq + 1:
-            raws.append(packed.unpack_from(data, at + 24 + (seq & 1) * length))
+            raw = packed.unpack_from(data, at + 24 + (seq & 1) * length)
         else:
             if deadline is None:
                 deadline = time.monotonic() + DEADLINE
             raw = _read_cell(descriptor, cell, packed, deadline)
             if raw is None:
                 damaged.append(f"a value of {plan.family.name!r} did not hold still, or is damaged")
-            raws.append(raw)
+        if raw is not None and plan.texts and any(raw[i] > most for i, most in plan.texts):
+            damaged.append(f"damaged: a text of {plan.family.name!r} is longer than its cell")
+            raw = None
+        raws.append(raw)
     return found, tuple(raws), problems + tuple(damaged)
 
 

@@ -24,7 +24,7 @@ class Plan:
     code: the type of a cell that is one word, as `array` has it; empty for others
     """
 
-    __slots__ = ("buffer", "code", "family", "keys", "packed", "size")
+    __slots__ = ("buffer", "code", "family", "keys", "packed", "size", "texts")
 
     def __init__(self, family: layout.Family) -> None:
         self.family = family
@@ -33,6 +33,7 @@ class Plan:
         self.code = _WORDS[family.cell] if self.size == 8 else ""
         self.keys: dict[tuple[str, ...], Key] = {}
         self.packed = _buffer_format(family) if family.cell == "buffered" else None
+        self.texts = _texts(family)
 
     def key(self, labels: tuple[str, ...], flags: int) -> Key:
         key = self.keys.get(labels)
@@ -50,6 +51,16 @@ class Key:
         self.plan = plan
         self.labels = labels
         self.flags = flags
+
+
+def _texts(family: layout.Family) -> tuple[tuple[int, int], ...]:
+    """Where a text's length stands in an unpacked buffer, and what it may be at most, for each text."""
+    found, at = [], 0
+    for column in family.columns:
+        if column.type == "text":
+            found.append((at, column.count))
+        at += 2 if column.type == "text" else column.count
+    return tuple(found)
 
 
 def _buffer_format(family: layout.Family) -> struct.Struct:
