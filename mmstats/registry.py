@@ -103,7 +103,6 @@ class Registry:
     def _start_over(self) -> None:
         self._lock = _thread.RLock()
         self._memory: Segment | PrivateMemory | None = None
-        self._spare = PrivateMemory(sys.maxsize)
         self._opening = False
         self._numbers = 0
         self._early: dict[int, tuple[Any, memoryview]] = {}

@@ -8,6 +8,7 @@ middle, and nothing ever moves or is mapped again.
 from __future__ import annotations
 
 import _thread
+import errno
 import mmap
 import os
 import stat
@@ -196,8 +197,6 @@ class Segment:
                 os.posix_fallocate(self._descriptor, start, end - start)
                 return
             except OSError as error:
-                import errno
-
                 if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
                     raise
         while start < end:

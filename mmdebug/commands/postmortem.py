@@ -10,19 +10,13 @@ import argparse
 from mmdebug.postmortem import choose
 from mmdebug.report import print_report
 from mmstats.commands.console import Console
-from mmstats.commands.options import complete_targets
+from mmstats.commands.options import add_targets
 
 HELP = "print what a dead process left"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    target = parser.add_argument(
-        "target",
-        nargs="?",
-        metavar="TARGET",
-        help="a pid, service, uuid, file name or path (default: the newest death)",
-    )
-    target.completer = complete_targets  # type: ignore[attr-defined]
+    add_targets(parser, "target", "?", "a pid, service, uuid, file name or path (default: the newest death)")
 
 
 def run(options: argparse.Namespace, console: Console) -> int:

@@ -58,15 +58,20 @@ def common() -> argparse.ArgumentParser:
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
+    return build("mmstats", "See the stats of Python processes, alive or dead.", __name__, COMMANDS)
+
+
+def build(program: str, description: str, package: str, commands: Sequence[str]) -> argparse.ArgumentParser:
+    """A command line of the subcommands that are modules of `package`."""
     main = argparse.ArgumentParser(
-        prog="mmstats",
-        description="See the stats of Python processes, alive or dead.",
-        epilog="A TARGET is a pid, a service, a uuid, a file's name or a path. `mmstats COMMAND --help` tells more.",
+        prog=program,
+        description=description,
+        epilog=f"A TARGET is a pid, a service, a uuid, a file's name or a path. `{program} COMMAND --help` tells more.",
     )
     main.add_argument("--version", action=Version, help="say which version and which implementation runs")
     subparsers = main.add_subparsers(dest="command", metavar="COMMAND")
-    for name in COMMANDS:
-        module = import_module(f"{__name__}.{name}")
+    for name in commands:
+        module = import_module(f"{package}.{name}")
         sub = subparsers.add_parser(
             name,
             help=module.HELP,

@@ -8,9 +8,10 @@ from typing import Any
 from mmstats.fleet import Fleet, read_all
 
 
-def add_targets(parser: argparse.ArgumentParser, what: str) -> None:
-    targets = parser.add_argument("targets", nargs="*", metavar="TARGET", help=what)
-    targets.completer = complete_targets  # type: ignore[attr-defined]
+def add_targets(parser: argparse.ArgumentParser, name: str, count: str, what: str) -> None:
+    """Add the argument `name`: as many targets as argparse's `count` says, completed by the shell."""
+    argument = parser.add_argument(name, nargs=count, metavar="TARGET", help=what)
+    argument.completer = complete_targets  # type: ignore[attr-defined]  # where argcomplete looks for it
 
 
 def complete_targets(prefix: str, parsed_args: Any = None, **_: Any) -> list[str]:

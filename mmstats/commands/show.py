@@ -23,7 +23,7 @@ HELP = "show the stats of one or many processes"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    shared.add_targets(parser, "pids, services, uuids, file names or paths (default: all)")
+    shared.add_targets(parser, "targets", "*", "pids, services, uuids, file names or paths (default: all)")
     parser.add_argument("--merge", action="store_true", help="show them as one, each field merged by its meaning")
     parser.add_argument("--all", action="store_true", help="also the fields that describe the process itself")
     parser.add_argument("--field", metavar="TEXT", help="only fields with this in their name")
