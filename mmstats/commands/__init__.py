@@ -16,8 +16,9 @@ from typing import Any
 
 import mmstats
 from mmstats import cells
-from mmstats.errors import MmStatsError, TargetError
+from mmstats.errors import MmStatsError
 
+from . import text
 from .console import Console
 
 COMMANDS = ("ls", "show", "watch", "prune", "doctor", "completion")
@@ -108,11 +109,10 @@ def run(command_line: argparse.ArgumentParser, arguments: Sequence[str] | None) 
         console = Console(colour={"auto": None, "always": True, "never": False}[options.color])
         status = options.run(options, console)
         console.flush()
-    except TargetError as error:
-        print(f"{command_line.prog}: {error}", file=sys.stderr)
-        return FAILURE
     except MmStatsError as error:
-        print(f"{command_line.prog}: {error}", file=sys.stderr)
+        # What files are called, and what they hold, may be anybody's.
+        message = "\n".join([text.printable(line) for line in str(error).split("\n")])
+        print(f"{command_line.prog}: {message}", file=sys.stderr)
         return FAILURE
     except KeyboardInterrupt:
         return 130

@@ -351,6 +351,16 @@ def test_what_is_no_stat_file_gives_an_error_and_not_a_traceback(home: Path) -> 
     assert "x.mmstats" in call("mmstats", "ls", home=home).stdout
 
 
+def test_a_file_cannot_write_to_the_terminal_by_its_name(home: Path) -> None:
+    name = home / "x\x1b[31m.mmstats"
+    name.write_bytes(b"no such thing")
+    for arguments in (("mmstats", "show", str(name)), ("mmdebug", "postmortem", str(name))):
+        done = call(*arguments, home=home, status=1)
+        assert "\x1b" not in done.stderr
+        assert "\\x1b[31m" in done.stderr
+    assert "\x1b" not in call("mmstats", "ls", home=home).stdout
+
+
 def test_root_sees_the_directories_of_all_users(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if os.getuid() != 0:
         pytest.skip("only root can become another user")
