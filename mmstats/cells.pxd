@@ -203,6 +203,9 @@ cdef class Labelled:
     cdef dict _children
     cdef tuple _names
     cdef object _make
+    @cython.locals(names=tuple, rest=tuple)
+    cdef tuple _by_name(self, tuple values, dict named)
+    cdef Cell _find(self, tuple values)
 
 @cython.final
 cdef class Slot:

@@ -161,7 +161,8 @@ class Counter(Cell):
         """Add `amount` as mmstats 0.x did: a negative one is let through and wraps."""
         if not (self._w and ALIVE[0]):
             self._wake()
-        self._w[0] = (self._w[0] + wrap(amount, 64, False)) & MASK
+        word = wrap(amount, 64, False)  # before the word is read: uncompiled, another thread may come in at a call
+        self._w[0] = (self._w[0] + word) & MASK
 
     def count_exceptions(self, exception: Any = Exception) -> CountExceptions:
         """A context manager and decorator that counts what is raised inside, and lets it pass."""
@@ -989,15 +990,7 @@ class Labelled:
     @cython.locals(child="Cell", key=tuple)
     def labels(self, *values: Any, **named: Any) -> Any:
         """The cell of these label values, by position or by name; values are made strings."""
-        if named:
-            if values or len(named) != len(self._names):
-                values = self._by_name(values, named)
-            else:
-                try:
-                    values = tuple([named[name] for name in self._names])
-                except KeyError:
-                    values = self._by_name(values, named)
-        key = values
+        key = self._by_name(values, named) if named else values
         # 1, 1.0 and True are one key to a dict and three label values: look up str and int only.
         for value in key:
             if type(value) is not str and type(value) is not int:
@@ -1009,13 +1002,14 @@ class Labelled:
         return child.read() if child._fresh else child
 
     def _by_name(self, values: Any, named: Any) -> Any:
-        names = self._names[len(values) :]
+        names = self._names[len(values) :] if values else self._names
         if len(names) != len(named):
             raise LabelError(f"labels are needed for {', '.join(self._names)}, by position or by name")
         try:
-            return values + tuple([named[name] for name in names])
+            rest = tuple([named[name] for name in names])
         except KeyError as error:
             raise LabelError(f"no label {error} was given: the labels are {', '.join(self._names)}") from None
+        return values + rest if values else rest
 
     def _find(self, values: Any) -> Any:
         if len(values) != len(self._names):
