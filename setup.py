@@ -1,4 +1,4 @@
-"""Builds the one optional extension; all metadata is in setup.cfg.
+"""Builds the optional extensions; all metadata is in setup.cfg.
 
 MMSTATS_EXTENSION=require   fail when it cannot be compiled, for those who build wheels
 MMSTATS_EXTENSION=skip      do not compile it
@@ -21,7 +21,7 @@ class BuildOptional(build_ext):
         except Exception as error:
             if choice == "require":
                 raise
-            print(f"mmstats.cells was not compiled and will run as Python: {error}")
+            print(f"{ext.name} was not compiled and will run as Python: {error}")
 
 
 def extensions() -> list[Extension]:
@@ -33,7 +33,12 @@ def extensions() -> list[Extension]:
         if choice == "require":
             raise
         return []
-    found = cythonize([Extension("mmstats.cells", ["mmstats/cells.py"], extra_compile_args=["-O2", "-g0"])])
+    found = cythonize(
+        [
+            Extension(name, [name.replace(".", "/") + ".py"], extra_compile_args=["-O2", "-g0"])
+            for name in ("mmstats.cells", "mmdebug.rings")
+        ]
+    )
     for extension in found:
         extension.optional = choice != "require"  # cythonize would have dropped it
     return found

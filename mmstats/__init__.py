@@ -12,18 +12,24 @@ from typing import Any as _Any
 
 __version__ = "2.0.0.dev0"
 
-if _os.environ.get("MMSTATS_PURE_PYTHON", "") not in ("", "0"):
-    # The interpreter prefers a compiled module to its source: load the source by hand.
-    import importlib.util as _util
-    import sys as _sys
 
-    _spec = _util.spec_from_file_location(
-        "mmstats.cells", _os.path.join(_os.path.dirname(_os.path.abspath(__file__)), "cells.py")
-    )
-    assert _spec is not None
-    assert _spec.loader is not None
-    _sys.modules["mmstats.cells"] = globals()["cells"] = _util.module_from_spec(_spec)
-    _spec.loader.exec_module(_sys.modules["mmstats.cells"])
+def load_source(package: str, name: str) -> None:
+    """Load a module from its source: the interpreter prefers a compiled one."""
+    import importlib.util
+    import sys
+
+    full = f"{package}.{name}"
+    home = _os.path.dirname(_os.path.abspath(sys.modules[package].__file__ or ""))
+    spec = importlib.util.spec_from_file_location(full, _os.path.join(home, f"{name}.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    sys.modules[full] = module = importlib.util.module_from_spec(spec)
+    setattr(sys.modules[package], name, module)
+    spec.loader.exec_module(module)
+
+
+if _os.environ.get("MMSTATS_PURE_PYTHON", "") not in ("", "0"):
+    load_source(__name__, "cells")
 
 from .attribute_fields import (
     BoolField,

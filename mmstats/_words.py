@@ -1,6 +1,6 @@
 """The helpers that `cells` stands on when it is not compiled.
 
-`cells.pxd` holds a C function of the same name and meaning for each. A pointer to words becomes
+`_words.pxd` holds a C function of the same name and meaning for each. A pointer to words becomes
 a memoryview of them, and an unbound pointer becomes None.
 """
 

@@ -2,8 +2,8 @@
 """The typed words of memory that a program writes on its hot paths.
 
 Written in Cython's pure Python mode: compiled with `cells.pxd` where there is a compiler, run as
-it stands where there is none. Each method is written once, over the helpers that `_words` and
-`cells.pxd` define under the same names.
+it stands where there is none. Each method is written once, over the helpers that `_words.py` and
+`_words.pxd` define under the same names.
 
 **Why the updates look as they do.** A cell of several words has two buffers and the words
 ``begun`` and ``seq``; buffer ``seq & 1`` is the current one (see ``docs/format.md``). Every update
@@ -112,6 +112,9 @@ class Cell:
     @property
     def bound(self) -> bool:
         """Whether it has memory to write to, and that memory is this process' own."""
+        return self._ready()
+
+    def _ready(self) -> bool:
         if self._w and ALIVE[0]:
             return True
         return False

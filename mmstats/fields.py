@@ -296,7 +296,7 @@ class StructField(Field):
         self._types: dict[str, tuple[type, int]] = {}
         for name, given in values.items():
             type_, size = given if isinstance(given, tuple) else (given, 40)
-            if type_ not in (int, float, bool, str) or not 1 <= size <= 4096:
+            if type_ not in (int, float, bool, str) or not 1 <= size <= layout.MAX_RECORD:
                 raise DefinitionError(f"{name}: a struct's value is an int, float, bool, str or (str, size)")
             self._types[name] = (type_, size)
 

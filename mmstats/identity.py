@@ -14,6 +14,11 @@ def default_service() -> str:
     """The command's name: ``app`` for ``app.py``, the package for ``python -m package``."""
     name = sys.argv[0] if getattr(sys, "argv", None) else ""
     base = os.path.basename(name)
+    if base == "-m":
+        # At the interpreter's start, as in a sitecustomize, the module is not found yet.
+        original = sys.orig_argv
+        at = original.index("-m") + 1 if "-m" in original else len(original)
+        base = original[at].partition(".")[0] if at < len(original) else ""
     if base == "__main__.py":
         base = os.path.basename(os.path.dirname(os.path.abspath(name)))
     if base.endswith(".py"):
@@ -73,6 +78,7 @@ def identity_texts(service: str) -> list[tuple[str, tuple[str, ...]]]:
         ("host", (os.uname().nodename if hasattr(os, "uname") else "",)),
         ("uid", (str(uid),)),
         ("gid", (str(gid),)),
+        ("parent", (str(os.getppid()) if hasattr(os, "getppid") else "",)),
         ("python", (f"{sys.implementation.name} {sys.version.split()[0]}",)),
         ("mmstats", (__version__,)),
         ("cells", ("compiled" if cells.COMPILED else "uncompiled",)),

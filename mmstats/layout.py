@@ -17,6 +17,9 @@ MAJOR = 2
 MINOR = 0
 SUFFIX = ".mmstats"
 
+#: Endings of what may lie beside a stat file under the same name, and goes with it.
+COMPANIONS = (".box", ".fault")
+
 HEADER = struct.Struct("<8sHHIQQ16sQQQIiQ16sQQQ")
 HEADER_BYTES = 128
 assert HEADER.size == HEADER_BYTES
@@ -165,12 +168,22 @@ class Family(NamedTuple):
             return BUFFERED_HEAD + 2 * self.buffer_size
         return 16 if self.flags & STAMPED else 8
 
+    def encode(self, number: int) -> bytes:
+        """Its record, under a number that is its own in the file."""
+        return encode_family(number, self)
 
-def _attribute(tag: int, data: bytes) -> bytes:
+    def encode_series(self, number: int, labels: tuple[str, ...], cell: int, flags: int) -> bytes:
+        """The record of one of its series."""
+        return encode_series(number, labels, cell, flags)
+
+
+def attribute(tag: int, data: bytes) -> bytes:
+    """One attribute of a record's body."""
     return ATTRIBUTE.pack(tag, 0, len(data)) + data + bytes(-len(data) & 7)
 
 
-def _record(kind: int, flags: int, cell: int, body: bytes) -> bytes:
+def record(kind: int, flags: int, cell: int, body: bytes) -> bytes:
+    """A record of a definition stream. Raises `FormatError` if it is too long."""
     size = RECORD_BYTES + len(body)
     if size > MAX_RECORD:
         raise FormatError(f"a definition of {size} bytes is over the limit of {MAX_RECORD}: shorten its help or labels")
@@ -179,9 +192,9 @@ def _record(kind: int, flags: int, cell: int, body: bytes) -> bytes:
 
 def encode_identity(key: str, values: tuple[str, ...]) -> bytes:
     """One fact about the process, such as its service; several values for a list such as argv."""
-    body = _attribute(KEY, key.encode("utf-8", "replace"))
-    body += b"".join([_attribute(VALUE, value.encode("utf-8", "replace")) for value in values])
-    return _record(IDENTITY, 0, 0, body)
+    body = attribute(KEY, key.encode("utf-8", "replace"))
+    body += b"".join([attribute(VALUE, value.encode("utf-8", "replace")) for value in values])
+    return record(IDENTITY, 0, 0, body)
 
 
 def encode_family(number: int, family: Family) -> bytes:
@@ -189,27 +202,27 @@ def encode_family(number: int, family: Family) -> bytes:
         FAMILY_HEAD.pack(
             number, KIND_CODES[family.kind], AGGREGATE_CODES[family.aggregate], CELL_CODES[family.cell], 0
         ),
-        _attribute(NAME, family.name.encode()),
+        attribute(NAME, family.name.encode()),
     ]
     if family.help:
-        parts.append(_attribute(HELP, family.help.encode()))
+        parts.append(attribute(HELP, family.help.encode()))
     if family.unit:
-        parts.append(_attribute(UNIT, family.unit.encode()))
-    parts.extend(_attribute(LABEL_NAME, label.encode()) for label in family.labelnames)
+        parts.append(attribute(UNIT, family.unit.encode()))
+    parts.extend(attribute(LABEL_NAME, label.encode()) for label in family.labelnames)
     for column in family.columns:
         head = struct.pack("<BxxxI", COLUMN_CODES[column.type], column.count)
-        parts.append(_attribute(COLUMN, head + column.name.encode()))
+        parts.append(attribute(COLUMN, head + column.name.encode()))
     if family.bounds:
-        parts.append(_attribute(BOUNDS, struct.pack(f"<{len(family.bounds)}d", *family.bounds)))
-    parts.extend(_attribute(STATE, state.encode()) for state in family.states)
-    return _record(FAMILY, family.flags, 0, b"".join(parts))
+        parts.append(attribute(BOUNDS, struct.pack(f"<{len(family.bounds)}d", *family.bounds)))
+    parts.extend(attribute(STATE, state.encode()) for state in family.states)
+    return record(FAMILY, family.flags, 0, b"".join(parts))
 
 
 def encode_series(number: int, labels: tuple[str, ...], cell: int, flags: int = 0) -> bytes:
     """`cell` is the offset of the value cell from the start of the file."""
     body = SERIES_HEAD.pack(number, 0)
-    body += b"".join([_attribute(LABEL_VALUE, value.encode("utf-8", "replace")) for value in labels])
-    return _record(SERIES, flags, cell, body)
+    body += b"".join([attribute(LABEL_VALUE, value.encode("utf-8", "replace")) for value in labels])
+    return record(SERIES, flags, cell, body)
 
 
 def encode_padding(size: int) -> bytes:

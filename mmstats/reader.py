@@ -6,6 +6,7 @@ SIGBUS. Nothing here writes, locks, or disturbs the writer.
 
 from __future__ import annotations
 
+import copy
 import os
 import stat
 import struct
@@ -107,6 +108,13 @@ class Snapshot(Mapping[str, values.AnyValue]):
     def alive(self) -> bool | None:
         return self._verdict.alive
 
+    def judged(self, life: process.Life) -> Snapshot:
+        """The same, with another word on whether its writer lives, as of a copy that was judged when it was made."""
+        found = copy.copy(self)
+        found._verdict = life
+        found._process = None
+        return found
+
     @property
     def version(self) -> int:
         """The version of the file's format."""
@@ -139,9 +147,22 @@ class Snapshot(Mapping[str, values.AnyValue]):
             self._process = self._describe()
         return self._process
 
+    @property
+    def identity(self) -> Mapping[str, tuple[str, ...]]:
+        """Every fact that the file tells of its process, by its key, as it stands there."""
+        return {**_identity_of(self._identity), **self._schema.identity}
+
+    def series_at(self, offset: int) -> str:
+        """The name and labels of the series whose cell holds this byte of the file; empty if none does."""
+        key = self._schema.key_at(offset)
+        if key is None:
+            return ""
+        family = key.plan.family
+        pairs = ",".join([f"{name}={value}" for name, value in zip(family.labelnames, key.labels, strict=False)])
+        return f"{family.name}{{{pairs}}}" if pairs else family.name
+
     def _describe(self) -> Process:
-        texts = _identity_of(self._identity)
-        texts.update(self._schema.identity)
+        texts = self.identity
 
         def first(key: str) -> str:
             found = texts.get(key, ())

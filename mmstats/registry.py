@@ -12,6 +12,7 @@ import os
 import sys
 import warnings
 import weakref
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from . import cells, directory, forks, identity, layout, retention
@@ -85,6 +86,11 @@ class _OverflowField:
 class Registry:
     """The families and cells of one file. Thread-safe, and safe in signal handlers."""
 
+    #: What messages call it, and what sets how large it may grow.
+    noun = "stat file"
+    limit_variable = "MMSTATS_MAX_BYTES"
+    default_limit = DEFAULT_LIMIT
+
     def __init__(self, path: str | None, template: str | None, service: str | None, strict: bool) -> None:
         self._path = path
         self._template = template
@@ -98,6 +104,8 @@ class Registry:
         self._warned = False
         self._removed = False
         self._inherited = False
+        #: Called with the file's new path when it gets another name.
+        self.renamed: Callable[[str], None] | None = None
         self._overflowed = self.declare(OVERFLOW_FAMILY, _OverflowField())
 
     def _start_over(self) -> None:
@@ -123,7 +131,7 @@ class Registry:
                     )
                 return entry.target
             try:
-                layout.encode_family(0, family)
+                family.encode(0)
             except FormatError as error:
                 raise DefinitionError(f"{family.name[:80]!r}: {error}") from error
             entry = Entry(family, field)
@@ -213,19 +221,23 @@ class Registry:
         for cell, _ in list(self._early.values()):
             self._place_or_keep(cell)
         self._early.clear()
+        self.opened()
+
+    def opened(self) -> None:
+        """The file was made; also in a forked child, its own."""
 
     def _make_memory(self, strict: bool) -> Segment | PrivateMemory:
-        limit = DEFAULT_LIMIT
+        limit = self.default_limit
         if os.environ.get("MMSTATS_DISABLE", "") not in ("", "0"):
             return self._private(limit)
         try:
-            limit = disk_limit()
+            limit = disk_limit(self.limit_variable, self.default_limit)
             _check_platform()
             return self._make_segment(limit)
         except Exception as error:  # whatever it is: a stat is no reason to fail
             if strict:
-                raise SegmentError(f"no stat file could be made: {error}") from error
-            self._warn(f"no stat file could be made, so stats stay in this process' own memory: {error}")
+                raise SegmentError(f"no {self.noun} could be made: {error}") from error
+            self._warn(f"no {self.noun} could be made, so what is recorded stays in this process' own memory: {error}")
             for cell in self._cells:
                 if id(cell) not in self._early:
                     cell.unbind()
@@ -259,14 +271,14 @@ class Registry:
             entry.number, self._numbers = self._numbers, self._numbers + 1
             self._place_family(entry, memory)
             if not entry.family.labelnames and not self._place(entry.target, limited=False, memory=memory):
-                raise SegmentError(f"the limit of {memory.limit} bytes is too low: raise MMSTATS_MAX_BYTES")
+                raise SegmentError(f"the limit of {memory.limit} bytes is too low: raise {self.limit_variable}")
 
     def _place_entry(self, entry: Entry) -> None:
         """Add a family that was declared after the file was made; without room it stays private."""
         assert self._memory is not None
         # A number is never used twice, even where what it was for found no room.
         entry.number, self._numbers = self._numbers, self._numbers + 1
-        reason = "it has reached its limit; raise MMSTATS_MAX_BYTES"
+        reason = f"it has reached its limit; raise {self.limit_variable}"
         try:
             placed = self._place_family(entry, self._memory)
             if placed and not entry.family.labelnames:
@@ -278,13 +290,13 @@ class Registry:
             return
         entry.number = -1
         if self._strict:
-            raise SegmentError(f"the stat file could not be extended: {reason}")
-        self._warn(f"the stat file could not be extended, so some stats stay in private memory: {reason}")
+            raise SegmentError(f"the {self.noun} could not be extended: {reason}")
+        self._warn(f"the {self.noun} could not be extended, so some stats stay in private memory: {reason}")
         if not entry.family.labelnames:
             self._keep(entry.target)
 
     def _place_family(self, entry: Entry, memory: Segment | PrivateMemory) -> bool:
-        return memory.add(lambda _: layout.encode_family(entry.number, entry.family), 0, None, limited=False)
+        return memory.add(lambda _: entry.family.encode(entry.number), 0, None, limited=False)
 
     def _place(self, cell: Any, *, limited: bool, memory: Segment | PrivateMemory | None = None) -> bool:
         series = cell.series
@@ -309,7 +321,7 @@ class Registry:
 
         try:
             return (memory or self._memory).add(  # type: ignore[union-attr]
-                lambda at: layout.encode_series(entry.number, series.labels, at, series.flags),
+                lambda at: entry.family.encode_series(entry.number, series.labels, at, series.flags),
                 entry.family.cell_size,
                 prepare,
                 limited=limited,
@@ -321,9 +333,9 @@ class Registry:
             if memory is not None:
                 raise
             if limited:
-                self._warn(f"the stat file could not be extended, so new label sets are counted together: {error}")
+                self._warn(f"the {self.noun} could not be extended, so new label sets are counted together: {error}")
             else:
-                self._warn(f"the stat file could not be extended, so some stats stay in private memory: {error}")
+                self._warn(f"the {self.noun} could not be extended, so some stats stay in private memory: {error}")
             return False
 
     def _bind(self, cell: Any, view: memoryview, offset: int) -> bool:
@@ -401,6 +413,8 @@ class Registry:
                 try:
                     if self._template is None:
                         self._memory.rename(f"{service}-{os.getpid()}-{name}")
+                        if self.renamed is not None:
+                            self.renamed(self._memory.path)
                     self._memory.add(lambda _: layout.encode_identity("service", (service,)), 0, None, limited=False)
                 except OSError as error:
                     self._warn(f"the stat file keeps its old name: {error}")
@@ -416,6 +430,19 @@ class Registry:
     def size(self) -> int:
         """Bytes of memory and disk in use."""
         return self._memory.size if self._memory is not None else 0
+
+    def beat(self, now: int) -> None:
+        """Write into the file that the process lives, at `now` in ns since the epoch."""
+        with self._lock:
+            if isinstance(self._memory, Segment) and not forks.forked():
+                cells.publish(self._memory.view, layout.HEARTBEAT_AT, now)
+
+    def values(self) -> tuple[int, bytes]:
+        """Where in the file the value cells begin, and their bytes; none where there is no file."""
+        with self._lock:
+            if isinstance(self._memory, Segment) and not forks.forked():
+                return self._memory.values()
+        return 0, b""
 
     def flush(self) -> None:
         """Have the kernel write the file to its disk, if it has one."""
@@ -443,6 +470,18 @@ class Registry:
             self._memory.close()
 
 
+def adopt(key: str, registry: Registry) -> None:
+    """Have `registry` follow forks and the end of the process, as those of models do."""
+    with _registries_lock:
+        _watch()
+        _registries[(key, None)] = registry
+
+
+def _watch() -> None:
+    if forks.watch(_leave_parents):
+        atexit.register(_close_all)
+
+
 def registry_for(
     path: str | None = None, template: str | None = None, service: str | None = None, strict: bool = False
 ) -> Registry:
@@ -450,8 +489,7 @@ def registry_for(
     template = template or os.environ.get("MMSTATS_FILES") or None
     key = (os.path.abspath(identity.expand(path)) if path else None, template)
     with _registries_lock:
-        if forks.watch(_leave_parents):
-            atexit.register(_close_all)
+        _watch()
         registry = _registries.get(key)
         if registry is None:
             registry = Registry(key[0], template, service and identity.safe_name(service), strict)
@@ -504,18 +542,18 @@ def _warn(message: str) -> None:
             pass  # there is nowhere left to say it
 
 
-def disk_limit() -> int:
-    """`MMSTATS_MAX_BYTES`, or the default. Raises `ConfigurationError`."""
-    text = os.environ.get("MMSTATS_MAX_BYTES")
+def disk_limit(variable: str = "MMSTATS_MAX_BYTES", default: int = DEFAULT_LIMIT) -> int:
+    """Bytes of disk that one file may take, by an environment variable. Raises `ConfigurationError`."""
+    text = os.environ.get(variable)
     if not text:
-        return DEFAULT_LIMIT
+        return default
     try:
         limit = int(text)
     except ValueError:
         limit = 0
     largest = layout.MAX_REGION // 2 - layout.PAGE
     if not 16384 <= limit <= largest:
-        raise ConfigurationError(f"MMSTATS_MAX_BYTES={text}: give a number of bytes from 16384 to {largest}")
+        raise ConfigurationError(f"{variable}={text}: give a number of bytes from 16384 to {largest}")
     return limit
 
 

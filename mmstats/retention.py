@@ -21,7 +21,7 @@ STALE = 60
 
 
 class Dead(NamedTuple):
-    """A file whose writer is known to be dead. `size` is bytes of disk, times are ns."""
+    """A file whose writer is known to be dead. `size` is bytes of disk, companions included; times are ns."""
 
     path: str
     size: int
@@ -52,9 +52,23 @@ def dead_files(paths: Iterable[str]) -> list[Dead]:
         except (OSError, FormatError):
             continue  # not ours to judge, so not ours to delete
         if verdict.alive is False:
-            dead.append(Dead(path, directory.disk_bytes(found), header.created))
+            size = directory.disk_bytes(found) + sum([_size(companion) for companion in companions(path)])
+            dead.append(Dead(path, size, header.created))
     dead.sort(key=lambda file: file.created, reverse=True)
     return dead
+
+
+def companions(path: str) -> list[str]:
+    """The files that go with a stat file, whether they exist or not."""
+    stem = path.removesuffix(layout.SUFFIX)
+    return [stem + suffix for suffix in layout.COMPANIONS]
+
+
+def _size(path: str) -> int:
+    try:
+        return directory.disk_bytes(os.lstat(path))
+    except OSError:
+        return 0
 
 
 def surplus(
@@ -83,11 +97,20 @@ def remove(files: Iterable[Dead]) -> list[Dead]:
     for file in files:
         try:
             if writer_of(file.path)[1].alive is False:
+                for companion in companions(file.path):
+                    _unlink(companion)
                 os.unlink(file.path)
                 gone.append(file)
         except (OSError, FormatError):
             continue
     return gone
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        pass  # there is none, or somebody else was faster
 
 
 def prune_service(home: str, service: str) -> list[Dead]:
@@ -99,6 +122,8 @@ def prune_service(home: str, service: str) -> list[Dead]:
     for name in names:
         if name.startswith(".") and name.endswith(".tmp") and service_of(name[1:-4]) == service:
             _remove_unfinished(os.path.join(home, name))
+        elif name.endswith(layout.COMPANIONS) and service_of(os.path.splitext(name)[0] + layout.SUFFIX) == service:
+            _remove_orphan(os.path.join(home, name))
     mine = [os.path.join(home, name) for name in names if service_of(name) == service]
     if not mine:
         return []
@@ -116,6 +141,19 @@ def service_of(name: str) -> str | None:
         return None
     parts = name[: -len(layout.SUFFIX)].rsplit("-", 2)
     return parts[0] if len(parts) == 3 and parts[1].isdigit() and len(parts[2]) == 8 else None
+
+
+def _remove_orphan(path: str) -> None:
+    """Delete what lay beside a stat file that is gone, if the process of its name is gone too."""
+    stem = os.path.splitext(path)[0]
+    if os.path.lexists(stem + layout.SUFFIX):
+        return
+    try:
+        pid = int(stem.rsplit("-", 2)[1])
+        if time.time() - os.lstat(path).st_mtime > STALE and process.start_ticks(pid) is None:
+            os.unlink(path)
+    except (OSError, ValueError):
+        pass  # somebody else was faster
 
 
 def _remove_unfinished(path: str) -> None:

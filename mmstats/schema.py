@@ -213,6 +213,13 @@ class Schema:
             for key, place in zip(self.words, self.places, strict=True)
         ]
 
+    def key_at(self, offset: int) -> Key | None:
+        """The series whose cell holds the byte at `offset` of the file."""
+        for cell, key in zip(self._cells, self._keys, strict=True):
+            if cell <= offset < cell + key.plan.size:
+                return key
+        return None
+
     @property
     def identity(self) -> dict[str, tuple[str, ...]]:
         """What the definitions themselves say of the process; it overrules what stands before them."""

@@ -85,6 +85,7 @@ class Segment:
         no permission, and then leaves nothing behind.
         """
         self.limit = limit
+        self.uuid = uuid
         self._lock = _thread.RLock()
         self._writing = 0
         # Some is left for overflow series, and for the parts of chunks that are reserved and not used.
@@ -223,6 +224,10 @@ class Segment:
     def size(self) -> int:
         """Bytes of the file system that the file takes."""
         return self._definitions_reserved + self._values_reserved - self._values_at
+
+    def values(self) -> tuple[int, bytes]:
+        """Where the value cells begin in the file, and the bytes of all of them so far."""
+        return self._values_at, bytes(self.view[self._values_at : self._values])
 
     def flush(self) -> None:
         """Have the kernel write the file to its disk, if it has one."""

@@ -1,0 +1,1 @@
+"""Instruments: stats of what programs are built on. One module a thing measured."""
