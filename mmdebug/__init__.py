@@ -1,10 +1,73 @@
-"""Look into Python processes: what a dead one left behind.
+"""See what a Python process was doing when it died, and what killed it.
 
-`load` reads the file that a process left; ``mmdebug postmortem`` prints what it tells.
+A program opts in by `install()`, or is run by ``mmdebug run``. `load`, `deaths` and `process` read
+what was left; ``mmdebug postmortem`` prints it. Importing this module starts nothing; what reads
+comes with its first use.
 """
 
 from __future__ import annotations
 
-from .postmortem import Ending, PostMortem, deaths, load
+import os as _os
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
 
-__all__ = ["Ending", "PostMortem", "deaths", "load"]
+import mmstats as _mmstats
+
+if _os.environ.get("MMSTATS_PURE_PYTHON", "") not in ("", "0"):
+    _mmstats.load_source(__name__, "rings")
+
+from .recorder import activity, capture_exception, event
+
+if _TYPE_CHECKING:
+    from .installation import install
+    from .postmortem import PostMortem, deaths, load
+    from .processes import Process, process
+    from .verdict import Cause, Verdict
+
+#: Names that are imported when they are first asked for, and the modules that they come from.
+_LAZY = {
+    "Cause": "verdict",
+    "PostMortem": "postmortem",
+    "Process": "processes",
+    "Verdict": "verdict",
+    "deaths": "postmortem",
+    "install": "installation",
+    "load": "postmortem",
+    "process": "processes",
+}
+
+__all__ = [
+    "Cause",
+    "PostMortem",
+    "Process",
+    "Verdict",
+    "activity",
+    "capture_exception",
+    "deaths",
+    "event",
+    "install",
+    "load",
+    "process",
+]
+
+
+def __getattr__(name: str) -> _Any:
+    module = _LAZY.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"{__name__}.{module}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def load_ipython_extension(shell: _Any) -> None:
+    """``%load_ext mmdebug``"""
+    from .notebook import load
+
+    load(shell)

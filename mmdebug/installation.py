@@ -1,0 +1,190 @@
+"""`install`: opt in, once for each process. Everything else of the recorder is put together here."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+from typing import Any
+
+import mmstats
+from mmstats import identity, registry
+
+from . import cgroup, fault, hooks, logs, native, recorder, rings
+from .sampler import INTERVAL, Sampler
+
+#: Samples between two looks at things that change rarely.
+RARELY = 10
+#: Threads whose names are kept, and characters of each.
+MAX_THREADS, MAX_THREAD_NAME = 64, 40
+
+#: Seconds that a forked child may take to become another program before it gets files of its own.
+GRACE = 0.1
+
+
+class _Installation:
+    """What `install` has set up in this process."""
+
+    def __init__(self, *, log_level: int | None, faults: bool, exceptions: bool, interval: float) -> None:
+        self.faults = faults
+        self.handler = logs.Handler(log_level) if log_level is not None else None
+        self._threads: dict[int, str] = {}
+        self._ticks = 0
+        # Now, and not on the dying path or in a native thread.
+        from . import capture, saferepr
+
+        del capture, saferepr
+        native.note_main()
+        stats = registry.registry_for()
+        recorder.start(self.facts, self.opened, self.renamed)
+        self.sampler = Sampler(stats, self.refresh, interval)
+        if exceptions:
+            hooks.install(recorder.record)
+        self._look_for_contexts()
+        if self.handler is not None:
+            logs.configure()
+            logs.attach(self.handler)
+        os.register_at_fork(before=self._before_fork, after_in_parent=self._after_fork, after_in_child=self._forked)
+        atexit.register(self.close)
+        self.sampler.start()
+
+    def facts(self) -> dict[str, str]:
+        """What is written about the surroundings of each process that gets a box."""
+        facts = {"main_thread": str(native.main_ident()), "faulthandler": "on" if self.faults else "off"}
+        group = cgroup.memory_cgroup()
+        if group is not None:
+            facts["cgroup"] = group.path
+            if group.oom_kills is not None:
+                facts["oom_kills"] = str(group.oom_kills)
+            if group.limit is not None:
+                facts["memory_limit"] = str(group.limit)
+        try:
+            import resource
+
+            limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+            if limit != resource.RLIM_INFINITY:
+                facts["address_limit"] = str(limit)
+        except (ImportError, OSError, ValueError):
+            pass  # a fact less
+        return facts
+
+    def opened(self, path: str) -> None:
+        """This process has got files; in a forked child, its own ones."""
+        if self.faults and path:
+            fault.enable(fault.beside(path))
+
+    def renamed(self, path: str) -> None:
+        """The stat file has got another name."""
+        if self.faults:
+            fault.rename(fault.beside(path))
+
+    def refresh(self) -> None:
+        """Called with each sample, in the sampler's thread."""
+        hooks.refresh()
+        if self.faults:
+            fault.check()
+        self._look_for_contexts()
+        self._name_threads()
+        self._ticks += 1
+        if self.handler is not None and self._ticks % RARELY == 1:
+            logs.configure()
+            logs.attach(self.handler)
+
+    def _look_for_contexts(self) -> None:
+        """Once greenlets and tasks are in use, have records say which one they are of."""
+        greenlet = sys.modules.get("greenlet")
+        events = sys.modules.get("asyncio.events")
+        tasks = sys.modules.get("asyncio.tasks")
+        rings.set_contexts(
+            getattr(greenlet, "getcurrent", None),
+            getattr(events, "_get_running_loop", None) if tasks is not None else None,
+            getattr(tasks, "current_task", None),
+        )
+
+    def _name_threads(self) -> None:
+        threads = list(threading._active.items())[:MAX_THREADS]  # type: ignore[attr-defined]
+        known = {ident: thread.name[:MAX_THREAD_NAME] for ident, thread in threads}
+        known[native.main_ident()] = "MainThread"
+        if known != self._threads:
+            self._threads = known
+            recorder.box().threads.info({str(ident): name for ident, name in known.items()})
+
+    # Python 3.12 warns of a fork while there are several threads, and rightly so: ours is not there then.
+
+    def _before_fork(self) -> None:
+        self.sampler.stop()
+
+    def _after_fork(self) -> None:
+        self.sampler.start(self.sampler.interval)
+
+    def _forked(self) -> None:
+        native.note_main()
+        self.sampler.forked()
+        self.sampler.start(GRACE)
+
+    def close(self) -> None:
+        """The clean end of the process."""
+        self.sampler.stop()
+        if self.faults:
+            fault.disable()
+
+
+_installation: _Installation | None = None
+_lock = threading.RLock()
+
+
+def disabled() -> bool:
+    """Whether `MMDEBUG_DISABLE` switches everything off."""
+    return os.environ.get("MMDEBUG_DISABLE", "") not in ("", "0")
+
+
+def install(
+    *,
+    service: str | None = None,
+    log_level: int | None = 0,
+    faults: bool = True,
+    exceptions: bool = True,
+    interval: float = INTERVAL,
+) -> bool:
+    """Opt in: record what this process does, so that its death can be explained. Never raises.
+
+    service: the name under which the process is found; by default `MMSTATS_SERVICE`, or the command
+    log_level: the least level of log records that are kept; None keeps none
+    faults: have faulthandler write to a file beside the stat file
+    exceptions: record exceptions that nobody caught; the hooks that were there before still run
+    interval: seconds between two samples of the runtime
+
+    Forked children record into files of their own. A second call changes nothing. False if
+    `MMDEBUG_DISABLE` is set, or if it could not be done: then a warning says why.
+    """
+    global _installation
+    if disabled():
+        return False
+    with _lock:
+        if _installation is not None:
+            return True
+        try:
+            registry.registry_for(service=service and identity.safe_name(service))
+            _installation = _Installation(
+                log_level=log_level, faults=faults, exceptions=exceptions, interval=max(float(interval), 0.05)
+            )
+        except Exception as error:  # whatever it is: the program is worth more than its recorder
+            import warnings
+
+            try:
+                warnings.warn(f"mmdebug records nothing: {error}", RuntimeWarning, stacklevel=2)
+            except RuntimeWarning:
+                print(f"mmdebug records nothing: {error}", file=sys.stderr)
+            return False
+    return True
+
+
+def installation() -> Any:
+    """What was installed; None before."""
+    return _installation
+
+
+def stats_file() -> str | None:
+    """The path of this process' stat file, beside which its box lies."""
+    return mmstats.registry.registry_for().filename

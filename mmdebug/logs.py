@@ -1,0 +1,111 @@
+"""The logging handler: log records into the rings, by severity.
+
+`Recorder.log` is the handler's ``handle`` itself: it takes no lock and formats nothing, and takes
+plain records as they are. What is not plain comes to `examine`.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+from . import recorder as recording
+from .recorder import recorder
+
+#: What a log record has of its own; all else was given by ``extra=``.
+_STANDARD = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__)
+#: What formatters leave in a record.
+_FORMATTED = frozenset(("message", "asctime"))
+#: Extra fields of a record at most.
+MAX_EXTRAS = 16
+
+
+class Handler(logging.Handler):
+    """Puts log records into the black box. Give it a level and filters like any other."""
+
+    def __init__(self, level: int = logging.NOTSET) -> None:
+        super().__init__(level)
+        self.handle = recorder.log  # type: ignore[method-assign]
+
+    def addFilter(self, filter: Any) -> None:  # noqa: N802
+        """With filters, each record costs a call more."""
+        super().addFilter(filter)
+        self.handle = self._filtered  # type: ignore[method-assign]
+
+    def _filtered(self, record: logging.LogRecord) -> bool:
+        found = self.filter(record)
+        if found:
+            recorder.log(found if isinstance(found, logging.LogRecord) else record)
+        return bool(found)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        recorder.log(record)
+
+    def createLock(self) -> None:  # noqa: N802
+        """It needs none."""
+        self.lock = None
+
+
+def examine(record: logging.LogRecord) -> tuple[str, dict[str, Any] | None]:
+    """The message of a record that is not plain, and its extra fields. Never raises."""
+    sanitizer = recording.sanitizer()
+    attributes = record.__dict__
+    message = attributes.get("msg")
+    if type(message) is str and message not in sanitizer.templates:
+        sanitizer.template(message)
+    try:
+        text = record.getMessage()
+    except Exception:  # its arguments don't fit, or one of them can't be made a text
+        text = f"{message!s}" if type(message) is str else "(a message that can't be formatted)"
+    fields: dict[str, Any] = {}
+    if len(attributes) > len(_STANDARD):
+        for key in list(attributes):
+            if key not in _STANDARD and key not in _FORMATTED and type(key) is str and len(fields) < MAX_EXTRAS:
+                fields[sanitizer.key(key)] = sanitizer.field(key, attributes[key])
+    trace = _trace_id()
+    if trace:
+        fields["trace_id"] = trace
+    raised = attributes.get("exc_info")
+    if isinstance(raised, tuple) and len(raised) == 3 and isinstance(raised[1], BaseException):
+        recording.record(raised[1], "logged", False)
+    return sanitizer.text(text), fields or None
+
+
+def _trace_id() -> str:
+    """OpenTelemetry's current trace id, where the program uses it."""
+    trace = sys.modules.get("opentelemetry.trace")
+    if trace is None:
+        return ""
+    try:
+        found = trace.get_current_span().get_span_context().trace_id
+        return f"{found:032x}" if found else ""
+    except Exception:  # whatever its provider raises: a log record is worth more than its trace
+        return ""
+
+
+def attach(handler: logging.Handler) -> None:
+    """Add `handler` to the root logger, and to those whose records do not come there.
+
+    Called again and again: ``dictConfig`` and some frameworks throw away what handlers they find. It
+    appends without logging's lock, since a greenlet may hold that while this runs in a native thread.
+    """
+    loggers: list[logging.Logger] = [logging.root]
+    for logger in list(logging.root.manager.loggerDict.values()):
+        if isinstance(logger, logging.Logger) and not logger.propagate and logger.handlers:
+            loggers.append(logger)
+    for logger in loggers:
+        if handler not in logger.handlers:
+            logger.handlers.append(handler)
+
+
+def detach(handler: logging.Handler) -> None:
+    """Take `handler` away from all loggers."""
+    for logger in [logging.root, *logging.root.manager.loggerDict.values()]:
+        if isinstance(logger, logging.Logger) and handler in logger.handlers:
+            logger.handlers.remove(handler)
+
+
+def configure() -> None:
+    """Tell the recorder which records are plain; where traces are known, none is."""
+    recorder.set_logs(examine, -1 if "opentelemetry.trace" in sys.modules else len(_STANDARD))

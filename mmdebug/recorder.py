@@ -1,0 +1,106 @@
+"""The verbs that programs use: `event`, `activity`, `capture_exception`.
+
+They do nothing until `start`, which ``mmdebug.install()`` calls, so that libraries can use them freely.
+"""
+
+from __future__ import annotations
+
+import _thread
+import time
+from collections.abc import Callable
+from typing import Any
+
+from mmstats import registry
+
+from . import rings
+from .sanitize import Sanitizer
+
+_sanitizer = Sanitizer()
+
+#: The process' recorder. Its methods are the hot paths.
+recorder = rings.Recorder(_sanitizer)
+event = recorder.event
+activity = recorder.activity
+
+_box: Any = None
+_lock = _thread.RLock()
+
+
+def start(
+    facts: Callable[[], dict[str, str]], on_open: Callable[[str], None], on_rename: Callable[[str], None] | None = None
+) -> None:
+    """Make the box and switch the recorder on; a second call does nothing.
+
+    facts: what to write about the process' surroundings, asked for each file that is made
+    on_open: called with the stat file's path for each box that is made, in forked children too
+    on_rename: called with the stat file's path when that gets another name
+    """
+    global _box
+    from .box import Box
+
+    with _lock:
+        if _box is None:
+            _box = Box(registry.registry_for(), facts)
+            _box.on_open, _box.on_rename = on_open, on_rename
+            registry.adopt("box", _box)
+            recorder.switch_on(_box.rings, _box.samples, _box.slots)
+        _box.open()
+
+
+def box() -> Any:
+    """The process' box; None before `start`."""
+    return _box
+
+
+def sanitizer() -> Sanitizer:
+    """What makes texts and fields fit to be written."""
+    return _sanitizer
+
+
+def stop() -> None:
+    """Switch the recorder off; what was recorded stays."""
+    recorder.switch_off()
+
+
+def note(name: str, severity: str = "info", /, **fields: Any) -> None:
+    """An event of the recorder's own."""
+    recorder.note(name, severity, fields)
+
+
+def capture_exception(error: BaseException | None = None) -> None:
+    """Record an exception, by default the one that is being handled: traceback, locals, causes. Never raises."""
+    if error is None:
+        import sys
+
+        error = sys.exc_info()[1]
+    if error is not None:
+        record(error, "captured", False)
+
+
+def record(error: BaseException, how: str, fatal: bool) -> None:
+    """Record an exception: where it surfaced, and whether it ends the process. Never raises."""
+    if not recorder.on:
+        return
+    try:
+        _record(error, how, fatal)
+    except Exception:  # whatever it is: to record an error must not become one
+        note("mmdebug.not_recorded", "error", how=how)
+
+
+def _record(error: BaseException, how: str, fatal: bool) -> None:
+    from . import capture
+    from .box import ERROR_BYTES, FATAL_BYTES
+
+    captured = capture.capture(error)
+    place = capture.place_of(error)
+    now = time.time_ns()
+    values: dict[str, Any] = {"last": now, "thread": rings.here()[0], "context": rings.here()[1]}
+    values["error"] = capture.encode(captured, FATAL_BYTES if fatal else ERROR_BYTES).decode()
+    with _lock:
+        if fatal:
+            _box.fatal.set(count=1, first=now, how=how, place=place, **values)
+        else:
+            cell = _box.exceptions.labels(captured.type, place, how)
+            before = cell.get()
+            cell.set(count=before["count"] + 1, first=before["first"] or now, **values)
+    note("exception", "error", type=captured.type, message=captured.message, place=place, how=how)
