@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 from mmstats.commands import build, run
 
-COMMANDS = ("postmortem",)
+COMMANDS = ("run", "postmortem", "events", "compare", "save")
 
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    return build("mmdebug", "Look into Python processes: what a dead one left behind.", __name__, COMMANDS)
+    return build("mmdebug", "See what a Python process was doing when it died, and what killed it.", __name__, COMMANDS)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
