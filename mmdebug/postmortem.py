@@ -1,139 +1,216 @@
-"""What a dead process' file tells: who it was, how it ended, and its last stats.
+"""What a dead process left: who it was, what it was doing, how it ended, as one object.
 
-Nothing is claimed that the file does not say. A store into a map moves no file time, so the time
-of a death is unknown; "died" means that the process is gone and never closed its file.
+Nothing is claimed that the files do not say.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 import mmstats
-from mmstats.errors import TargetError
+from mmstats.errors import MmStatsError, TargetError
+from mmstats.process import Life
 from mmstats.targets import find, only
 
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How a process ended, as far as its file tells.
-
-    state: ``died``, ``closed``, ``alive`` or ``unknown``
-    summary: one sentence for people
-    evidence: what that rests on
-    """
-
-    state: str
-    summary: str
-    evidence: tuple[str, ...]
+from .diagnosis import diagnose
+from .evidence import collect, siblings_of, stem_of
+from .records import Activity, Box, Event, ExceptionRecord, Exit, Fault, Sample
+from .verdict import Verdict
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class PostMortem:
-    """One process' file, read after its end.
+    """One process, read after its end. Of a live one it is what there is so far.
 
-    process: who it was; see `mmstats.Process`
-    stats: its last stats; see `mmstats.Snapshot`
+    path: its stat file
+    process: who it was
+    verdict: how it ended, and what speaks for and against each cause
+    stats: its last stats
+    box: what it recorded; None if there was no recorder
+    fault: what faulthandler wrote
+    exit: what a parent that waited for it wrote
+    siblings: other processes of the same service, the newest first
+    problems: what could not be read, for people
     """
 
     path: str
     process: mmstats.Process
-    ending: Ending
+    verdict: Verdict
     stats: mmstats.Snapshot
+    box: Box | None = None
+    fault: Fault | None = None
+    exit: Exit | None = None
+    siblings: tuple[mmstats.Snapshot, ...] = ()
+    problems: tuple[str, ...] = ()
 
     @property
-    def problems(self) -> tuple[str, ...]:
-        """What could not be read, for people."""
-        return self.stats.problems
+    def activities(self) -> tuple[Activity, ...]:
+        """What was in progress, in the order of its start."""
+        return self.box.activities if self.box is not None else ()
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """The last events and log records, the newest last."""
+        return self.box.events if self.box is not None else ()
+
+    @property
+    def exceptions(self) -> tuple[ExceptionRecord, ...]:
+        """The distinct errors, the one that came last at the end."""
+        return self.box.exceptions if self.box is not None else ()
+
+    @property
+    def samples(self) -> tuple[Sample, ...]:
+        """What the sampler saw, the newest last."""
+        return self.box.samples if self.box is not None else ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Builtin types only, as ``mmdebug postmortem --json`` prints them."""
+        """Builtin types only, as ``mmdebug postmortem --json`` prints them. Times are seconds since the epoch."""
         return {
-            "ending": {
-                "state": self.ending.state,
-                "summary": self.ending.summary,
-                "evidence": list(self.ending.evidence),
-            },
-            **self.stats.to_dict(),
+            "verdict": _plain(self.verdict),
+            "activities": _plain(self.activities),
+            "events": _plain(self.events),
+            "exceptions": _plain(self.exceptions),
+            "samples": _plain(self.samples),
+            "fault": _plain(self.fault),
+            "exit": _plain(self.exit),
+            "recorded": self.box is not None,
+            "threads": {str(ident): name for ident, name in self.box.threads.items()} if self.box is not None else {},
+            "lost": dict(self.box.lost) if self.box is not None else {},
+            "siblings": [
+                {"path": other.path, "pid": other.process.pid, "state": other.process.state} for other in self.siblings
+            ],
+            "stats": self.stats.to_dict(),
+            "problems": list(self.problems),
         }
 
     def to_frame(self) -> Any:
         """The last stats as a pandas DataFrame. Needs pandas."""
         return self.stats.to_frame()
 
+    def _repr_html_(self) -> str | None:
+        """For notebooks; None without jinja2, so that they show the text."""
+        from .report.html import fragment
 
-def load(path: str | os.PathLike[str]) -> PostMortem:
-    """Read the file that a process left.
+        try:
+            return fragment(self)
+        except MmStatsError:
+            return None
+
+    def __repr__(self) -> str:
+        who = self.process
+        causes = [cause.name for cause in self.verdict.causes[:1]]
+        return f"<PostMortem {who.service} {who.pid}: {', '.join([self.verdict.state, *causes])}>"
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """In a terminal's IPython: the report."""
+        printer.text(repr(self) if cycle else str(self).rstrip())
+
+    def __str__(self) -> str:
+        """The report, as ``mmdebug postmortem`` prints it where there are no colours."""
+        from .report.text import as_text
+
+        return as_text(self)
+
+
+#: Fields that hold ns since the epoch.
+_TIMES = frozenset(("time", "started", "first", "last", "after", "before"))
+
+
+def _plain(value: Any, name: str = "") -> Any:
+    """A dataclass of `records` as builtin types that JSON can hold."""
+    if is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name), field.name) for field in fields(value)}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if hasattr(value, "items"):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if name in _TIMES and isinstance(value, int):
+        return value / 1e9
+    if isinstance(value, float) and not abs(value) < float("inf"):
+        return None
+    return value
+
+
+def load(path: str | os.PathLike[str], *, life: Life | None = None) -> PostMortem:
+    """Read what a process left; `path` is its stat file or any file of its that lies beside.
+
+    life: whether its writer lives, where that is known better than can be seen now, as of a saved copy
 
     Raises `mmstats.ReadError` if it can't be opened and `mmstats.FormatError` if it is no stat file.
     """
-    return postmortem_of(mmstats.read(path))
+    path = os.fspath(path)
+    if not path.endswith(".mmstats") and os.path.exists(stem_of(path) + ".mmstats"):
+        path = stem_of(path) + ".mmstats"
+    stats = mmstats.read(path)
+    return postmortem_of(stats if life is None else stats.judged(life))
 
 
-def postmortem_of(snapshot: mmstats.Snapshot) -> PostMortem:
-    """The post-mortem of a file that was read already."""
-    return PostMortem(snapshot.path, snapshot.process, ending_of(snapshot), snapshot)
+def postmortem_of(stats: mmstats.Snapshot) -> PostMortem:
+    """The post-mortem of a stat file that was read already."""
+    found = collect(stats)
+    verdict = diagnose(found.evidence)
+    return PostMortem(
+        stats.path,
+        stats.process,
+        verdict,
+        stats,
+        found.box,
+        found.fault,
+        found.exit,
+        siblings_of(stats),
+        found.problems,
+    )
 
 
-def ending_of(snapshot: mmstats.Snapshot) -> Ending:
-    """How the process ended. A pure function of what was read."""
-    who = snapshot.process
-    evidence = [f"at the time of reading: {who.reason}"]
-    if who.exit_status is not None:
-        evidence.append(f"its parent was told the wait status {who.exit_status}: {_status(who.exit_status)}")
-    if who.state == "closed":
-        evidence.insert(0, "its file is marked as closed")
-        summary = "It ended cleanly: it closed its file."
-        if who.alive:
-            summary = "It closed its file, and it still runs."
-        return Ending("closed", summary, tuple(evidence))
-    evidence.insert(0, "its file was never marked as closed")
-    if who.state == "died":
-        summary = "It died without closing its file: it was killed, it crashed, or it left by os._exit()."
-    elif who.state == "alive":
-        summary = "It is alive: this is no post-mortem yet, but a look at a live process."
-    else:
-        summary = "Whether it is dead can't be told from here."
-    return Ending(who.state, summary, tuple(evidence))
-
-
-def _status(status: int) -> str:
-    """A wait status in words."""
-    if os.WIFSIGNALED(status):
-        import signal
-
-        number = os.WTERMSIG(status)
-        try:
-            return f"killed by {signal.Signals(number).name}"
-        except ValueError:
-            return f"killed by signal {number}"
-    return f"exited with {os.waitstatus_to_exitcode(status)}" if os.WIFEXITED(status) else "of unknown meaning"
+def ended_badly(found: PostMortem) -> bool:
+    """Whether a process ended otherwise than it should: killed, crashed, with an error or a status of its own."""
+    if found.verdict.state == "died":
+        return True
+    if found.verdict.state != "closed":
+        return False
+    status = found.exit.status if found.exit is not None else 0
+    return bool(status) or any(error.fatal for error in found.exceptions)
 
 
 def deaths(path: str | os.PathLike[str] | None = None, *, service: str | None = None) -> list[PostMortem]:
-    """All processes that died without closing their files, the one that started last first."""
-    fleet = mmstats.read_all(path, service=service)
-    died = [snapshot for snapshot in fleet.values() if snapshot.process.state == "died"]
-    return [postmortem_of(snapshot) for snapshot in reversed(died)]
+    """All processes that ended badly, the one that started last first."""
+    return list(_newest(os.fspath(path) if path is not None else None, service))
 
 
-def choose(target: str | None, path: str | None = None) -> PostMortem:
+def choose(target: str | None, path: str | None = None, *, service: str | None = None) -> PostMortem:
     """The post-mortem that `target` asks for: of a service its newest death, without one the newest of all.
 
     Raises `mmstats.TargetError` if there is none, or if the target may mean several.
     """
     if target is None:
-        found = deaths(path)
-        if not found:
-            raise TargetError("no process has died here without closing its file; `mmstats ls` shows those that are")
-        return found[0]
+        found = next(iter(_newest(path, service)), None)
+        if found is None:
+            whose = f" of {service!r}" if service else ""
+            raise TargetError(f"no process{whose} has died here; `mmstats ls` shows those that are")
+        return found
+    if os.sep in target and not os.path.isdir(target):
+        return load(target)
     candidates = find(target, path)
     if all(candidate.process.service == target for candidate in candidates):
-        died = [candidate for candidate in candidates if candidate.process.state == "died"]
-        if not died:
-            states = ", ".join(sorted({candidate.process.state for candidate in candidates}))
-            raise TargetError(f"no process of {target!r} has died without closing its file: they are {states}")
-        return postmortem_of(died[-1])
+        for candidate in reversed(candidates):
+            if candidate.process.state in ("died", "closed"):
+                found = postmortem_of(candidate)
+                if ended_badly(found):
+                    return found
+        states = ", ".join(sorted({candidate.process.state for candidate in candidates}))
+        raise TargetError(f"no process of {target!r} has died: they are {states}")
     dead = [candidate for candidate in candidates if candidate.alive is False]
     return postmortem_of(only(target, dead or candidates))
+
+
+def _newest(path: str | None, service: str | None) -> Iterator[PostMortem]:
+    """Deaths, one after the other, the newest first: only those that are asked for are read in full."""
+    fleet = mmstats.read_all(path, service=service)
+    for stats in reversed(list(fleet.values())):
+        if stats.process.state in ("died", "closed"):
+            found = postmortem_of(stats)
+            if ended_badly(found):
+                yield found
