@@ -100,8 +100,10 @@ def serve(listener: socket.socket) -> subprocess.Popen[bytes]:
         "--log-level", "error", "demo_app:app",
     )  # fmt: skip
     say("gunicorn with two gevent workers serves a small shop (scripts/demo_app.py)")
-    print(f"$ gunicorn {' '.join(arguments)}", flush=True)
-    return subprocess.Popen([sys.executable, "-m", "gunicorn", *arguments], pass_fds=[listener.fileno()])
+    print(f"$ mmdebug run -- gunicorn {' '.join(arguments)}", flush=True)
+    # Without the report of its own at the end: this program shows it.
+    run = [sys.executable, "-m", "mmdebug", "run", "--no-report", "--", sys.executable, "-m", "gunicorn"]
+    return subprocess.Popen([*run, *arguments], pass_fds=[listener.fileno()])
 
 
 def play(client: Client, server: subprocess.Popen[bytes]) -> int:
@@ -123,9 +125,14 @@ def play(client: Client, server: subprocess.Popen[bytes]) -> int:
     client.send_many(100)
     say("gunicorn has started another worker, and 100 more requests were answered. The dead one's file is still there:")
     command("mmstats", "ls")
-    say("What it left:")
+    failures = check(client, victim, server)
+    say("What was the dead worker doing, and what killed it?")
     command("mmdebug", "postmortem", str(victim))
-    return check(client, victim, server)
+    failures += check_report(mmdebug.load(file_of(victim)))
+    for failure in failures:
+        print(f"WRONG: {failure}", file=sys.stderr)
+    say("It does not add up." if failures else f"It adds up: {client.answers.total()} requests, none lost.")
+    return 1 if failures else 0
 
 
 def busy() -> mmstats.Snapshot | None:
@@ -135,12 +142,29 @@ def busy() -> mmstats.Snapshot | None:
     return None
 
 
-def check(client: Client, victim: int, server: subprocess.Popen[bytes]) -> int:
-    """Compare what was sent with what living and dead workers counted."""
+def file_of(pid: int) -> str:
+    return next(snapshot.path for snapshot in mmstats.read_all(service="shop").values() if snapshot.process.pid == pid)
+
+
+def check_report(found: mmdebug.PostMortem) -> list[str]:
+    """What the post-mortem must tell; returns what it does not."""
+    failures = []
+    first = found.verdict.causes[0]
+    if (first.name, first.confidence) != ("killed", "certain"):
+        failures.append(f"the worker was killed by SIGKILL, and the report says {first.name}, {first.confidence}")
+    if [activity.name for activity in found.activities] != ["GET /report"]:
+        failures.append("the request that the worker was in the middle of is not the one in flight in its report")
+    if not any(event.name == "report.begun" for event in found.events):
+        failures.append("the last event of the worker is missing")
+    return failures
+
+
+def check(client: Client, victim: int, server: subprocess.Popen[bytes]) -> list[str]:
+    """Compare what was sent with what living and dead workers counted; returns what does not fit."""
     say("Do the counters of the dead and the living add up to what was sent?")
     fleet = mmstats.read_all(service="shop")
     counted = {labels: value.value for labels, value in fleet.merge()["requests"].items()}
-    by_dead = mmdebug.load(next(s.path for s in fleet.values() if s.process.pid == victim)).stats
+    by_dead = mmstats.read(file_of(victim))
     failures = []
     for key in sorted(client.answers | collections.Counter(counted)):
         sent, found = client.answers[key], counted.get(key, 0)
@@ -160,10 +184,7 @@ def check(client: Client, victim: int, server: subprocess.Popen[bytes]) -> int:
     print(f"  after gunicorn's end: {ended['died']} worker died, {ended['closed']} closed cleanly")
     if ended != {"died": 1, "closed": 2}:
         failures.append(f"one worker was killed and two ended cleanly, but their files say {dict(ended)}")
-    for failure in failures:
-        print(f"WRONG: {failure}", file=sys.stderr)
-    say("It does not add up." if failures else f"It adds up: {client.answers.total()} requests, none lost.")
-    return 1 if failures else 0
+    return failures
 
 
 if __name__ == "__main__":

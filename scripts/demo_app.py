@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import mmdebug
 import mmstats
 
 
@@ -19,12 +21,13 @@ class ShopStats(mmstats.MmStats):
 
 
 stats = ShopStats(service="shop")
+log = logging.getLogger("shop")
 
 
 def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
     method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
     stats.last_route = f"{method} {path}"
-    with stats.in_flight.track_inprogress(), stats.latency.time():
+    with mmdebug.activity(f"{method} {path}"), stats.in_flight.track_inprogress(), stats.latency.time():
         status, body = respond(method, path)
     # Counted before it is sent: whoever has the answer in hand finds it in the stats.
     stats.requests.labels(method=method, status=status.split()[0]).inc()
@@ -34,6 +37,7 @@ def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable
 
 def respond(method: str, path: str) -> tuple[str, bytes]:
     if path == "/report":
+        mmdebug.event("report.begun", rows=120_000)
         time.sleep(30)  # under gevent: other requests go on
     if path == "/basket" and method == "POST":
         stats.items_sold.inc()
@@ -44,4 +48,5 @@ def respond(method: str, path: str) -> tuple[str, bytes]:
         return "200 OK", b"an item\n"
     if path == "/":
         return "200 OK", b"welcome\n"
+    log.warning("no page %s", path)
     return "404 Not Found", b"no such page\n"

@@ -25,5 +25,6 @@ def test_the_counters_of_dead_and_living_workers_add_up(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "It adds up: 400 requests, none lost." in done.stdout
-    assert "died without closing its file" in done.stdout
+    assert "GET /report" in done.stdout
+    assert "SIGKILL" in done.stdout.partition("what killed it?")[2]
     assert "Traceback" not in done.stderr
