@@ -29,6 +29,8 @@ ACTIVITIES, ACTIVITY_BYTES = 256, 256
 #: Bytes of a traceback with its locals: of any error, and of the one that ends the process.
 ERROR_BYTES = 8192
 FATAL_BYTES = 24576
+#: Bytes of the stacks of what waits.
+PARKED_BYTES = 16384
 #: Bytes of the threads' names.
 THREADS_BYTES = 4096
 
@@ -95,6 +97,7 @@ class Box(registry.Registry):
             "fatal",
             fields.StructField({**_COLUMNS, "how": str, "place": (str, 256), "error": (str, FATAL_BYTES)}),
         )
+        self.parked = self._field("parked", fields.StructField({"time": int, "groups": (str, PARKED_BYTES)}))
         self.threads = self._field("threads", fields.InfoField(size=THREADS_BYTES))
         stats.renamed = self._rename
 

@@ -15,7 +15,7 @@ from mmstats import layout as stat_layout
 from mmstats.errors import FormatError, ReadError
 from mmstats.values import LabelledValue
 
-from . import errorcodec
+from . import errorcodec, parked
 from .layout import (
     EVENT,
     HEAD,
@@ -33,7 +33,7 @@ from .layout import (
     decode_ring_state,
     decode_slots,
 )
-from .records import Activity, Box, Event, ExceptionRecord, Sample, Value
+from .records import Activity, Box, Event, ExceptionRecord, ParkedGroup, Sample, Value
 
 _KINDS = {EVENT: "event", LOG: "log", NOTE: "note"}
 
@@ -72,6 +72,7 @@ def read_box(path: str | os.PathLike[str], names: Callable[[int], str] | None = 
     events.sort(key=lambda event: event.time)
     exceptions, problem = _exceptions(snapshot)
     problems += problem
+    waiting, waited_at = _parked(snapshot, problems)
     overflow = snapshot.get("mmstats.overflow")
     if overflow is not None and overflow.value:
         lost["exceptions"] = int(overflow.value)  # type: ignore[arg-type]
@@ -85,6 +86,8 @@ def read_box(path: str | os.PathLike[str], names: Callable[[int], str] | None = 
         facts={key: texts[0] for key, texts in snapshot.identity.items() if len(texts) == 1},
         lost=lost,
         problems=(*snapshot.problems, *problems),
+        parked=waiting,
+        parked_at=waited_at,
     )
 
 
@@ -267,6 +270,18 @@ def _add(
             **numbers,
         )
     )
+
+
+def _parked(snapshot: mmstats.Snapshot, problems: list[str]) -> tuple[tuple[ParkedGroup, ...], int]:
+    value = snapshot.get("parked")
+    found = value.value if value is not None else None
+    if not isinstance(found, Mapping) or not isinstance(found.get("time"), int) or not found["time"]:
+        return (), 0
+    try:
+        return parked.decode(str(found.get("groups", ""))), found["time"]
+    except FormatError as error:
+        problems.append(str(error))
+        return (), 0
 
 
 def _threads(snapshot: mmstats.Snapshot) -> dict[int, str]:

@@ -6,16 +6,22 @@ import atexit
 import os
 import sys
 import threading
+import time
 from typing import Any
 
 import mmstats
 from mmstats import identity, registry
+from mmstats.instrument import runtime
 
 from . import cgroup, fault, hooks, logs, native, recorder, rings
+from . import parked as parked_stacks
+from .box import PARKED_BYTES
 from .sampler import INTERVAL, Sampler
 
 #: Samples between two looks at things that change rarely.
 RARELY = 10
+#: Seconds between two looks at the greenlets and tasks that wait, at least.
+PARKED = 10.0
 #: Threads whose names are kept, and characters of each.
 MAX_THREADS, MAX_THREAD_NAME = 64, 40
 
@@ -23,11 +29,19 @@ MAX_THREADS, MAX_THREAD_NAME = 64, 40
 GRACE = 0.1
 
 
+def _sample_parked() -> int:
+    """Keep the stacks of the greenlets and tasks that wait; returns how many groups there are."""
+    groups = parked_stacks.sample()
+    recorder.box().parked.set(time=time.time_ns(), groups=parked_stacks.encode(groups, PARKED_BYTES))
+    return len(groups)
+
+
 class _Installation:
     """What `install` has set up in this process."""
 
-    def __init__(self, *, log_level: int | None, faults: bool, exceptions: bool, interval: float) -> None:
+    def __init__(self, *, log_level: int | None, faults: bool, exceptions: bool, parked: bool, interval: float) -> None:
         self.faults = faults
+        self._parked = runtime.Rarely(_sample_parked, PARKED) if parked else None
         self.handler = logs.Handler(log_level) if log_level is not None else None
         self._threads: dict[int, str] = {}
         self._ticks = 0
@@ -86,6 +100,8 @@ class _Installation:
             fault.check()
         self._look_for_contexts()
         self._name_threads()
+        if self._parked is not None:
+            self._parked.get()
         self._ticks += 1
         if self.handler is not None and self._ticks % RARELY == 1:
             logs.configure()
@@ -136,7 +152,11 @@ _lock = threading.RLock()
 
 def disabled() -> bool:
     """Whether `MMDEBUG_DISABLE` switches everything off."""
-    return os.environ.get("MMDEBUG_DISABLE", "") not in ("", "0")
+    return _is_set("MMDEBUG_DISABLE")
+
+
+def _is_set(variable: str) -> bool:
+    return os.environ.get(variable, "") not in ("", "0")
 
 
 def install(
@@ -145,6 +165,7 @@ def install(
     log_level: int | None = 0,
     faults: bool = True,
     exceptions: bool = True,
+    parked: bool | None = None,
     interval: float = INTERVAL,
 ) -> bool:
     """Opt in: record what this process does, so that its death can be explained. Never raises.
@@ -153,6 +174,8 @@ def install(
     log_level: the least level of log records that are kept; None keeps none
     faults: have faulthandler write to a file beside the stat file
     exceptions: record exceptions that nobody caught; the hooks that were there before still run
+    parked: sample the stacks of waiting greenlets and tasks, every ten seconds or more rarely; by default
+        if `MMDEBUG_PARKED` is set
     interval: seconds between two samples of the runtime
 
     Forked children record into files of their own. A second call changes nothing. False if
@@ -167,7 +190,11 @@ def install(
         try:
             registry.registry_for(service=service and identity.safe_name(service))
             _installation = _Installation(
-                log_level=log_level, faults=faults, exceptions=exceptions, interval=max(float(interval), 0.05)
+                log_level=log_level,
+                faults=faults,
+                exceptions=exceptions,
+                parked=_is_set("MMDEBUG_PARKED") if parked is None else parked,
+                interval=max(float(interval), 0.05),
             )
         except Exception as error:  # whatever it is: the program is worth more than its recorder
             import warnings

@@ -77,6 +77,7 @@ class PostMortem:
             "fault": _plain(self.fault),
             "exit": _plain(self.exit),
             "recorded": self.box is not None,
+            "parked": _plain(self.box.parked) if self.box is not None else [],
             "threads": {str(ident): name for ident, name in self.box.threads.items()} if self.box is not None else {},
             "lost": dict(self.box.lost) if self.box is not None else {},
             "siblings": [

@@ -189,9 +189,19 @@ class Exit:
 
 
 @dataclass(frozen=True, slots=True)
+class ParkedGroup:
+    """Greenlets or asyncio tasks (`kind`) that waited at the same place; the innermost frame is the last."""
+
+    kind: str
+    count: int
+    frames: tuple[FaultFrame, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Box:
     """All that a process' ``.box`` file holds. Sequences are in the order of time.
 
+    parked: what waited when that was last sampled, at the time `parked_at`; 0 if it is not sampled
     lost: how many there were that the file holds no more, or never had room for, by what they are
     threads: names of threads
     facts: what the recorder said of itself and of the process' surroundings at its start
@@ -206,3 +216,5 @@ class Box:
     facts: Mapping[str, str] = field(default_factory=dict)
     lost: Mapping[str, int] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    parked: tuple[ParkedGroup, ...] = ()
+    parked_at: int = 0

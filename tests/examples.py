@@ -18,6 +18,7 @@ from mmdebug.records import (
     FaultFrame,
     FaultThread,
     Frame,
+    ParkedGroup,
     Sample,
 )  # fmt: skip
 from mmstats import layout
@@ -140,6 +141,11 @@ def rich(text: Text = str) -> PostMortem:
         facts={text("recorder"): text("on")},
         lost={text("info events"): 12345, "debug events": 0},
         problems=(text("a record was cut off"),),
+        parked=(
+            ParkedGroup("greenlet", 1200, (FaultFrame(text("pool.py"), 9, text("run")), FaultFrame("q.py", 7, "get"))),
+            ParkedGroup(text("task"), 3, ()),
+        ),
+        parked_at=END - 4 * SECOND,
     )  # fmt: skip
     calls = tuple([FaultFrame(text(f"/srv/shop/{name}.py"), 5, text(name)) for name in ("total", "view")])
     headline = text("Fatal Python error: Segmentation fault")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from mmstats.commands import text
 
 from ..ending import End
-from ..records import Activity, CapturedError, Event, ExceptionRecord, FaultThread, Frame, Value
+from ..records import Activity, CapturedError, Event, ExceptionRecord, FaultFrame, FaultThread, Frame, Value
 
 if TYPE_CHECKING:
     from ..postmortem import PostMortem
@@ -93,6 +93,11 @@ def owner(found: PostMortem, thread: int, context: int) -> str:
         return ""
     name = found.box.threads.get(thread, "") if found.box is not None else ""
     return (name or f"thread {thread:#x}") + (f" / {context:#x}" if context else "")
+
+
+def place_of(frame: FaultFrame) -> str:
+    """``file:line``, the file by its name alone."""
+    return f"{frame.file.rpartition('/')[2]}:{frame.line or '?'}"
 
 
 def line_of(frame: Frame) -> str:

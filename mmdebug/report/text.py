@@ -39,12 +39,23 @@ class Limits:
     linked: int
     fault: int
     stats: int
+    parked: int
 
 
 SCREEN = Limits(
-    evidence=5, causes=3, activities=8, events=10, errors=4, exceptions=4, frames=3, linked=2, fault=5, stats=5
+    evidence=5,
+    causes=3,
+    activities=8,
+    events=10,
+    errors=4,
+    exceptions=4,
+    frames=3,
+    linked=2,
+    fault=5,
+    stats=5,
+    parked=5,
 )
-ALL = Limits(*[1 << 30] * 10)
+ALL = Limits(*[1 << 30] * 11)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +132,7 @@ def print_report(
     _who(page)
     _activities(page)
     _fault(page)
+    _parked(page)
     _events(page)
     _exceptions(page)
     _stats(page)
@@ -230,6 +242,20 @@ def _fault(page: Page) -> None:
         page.line("faulthandler wrote:", 2)
         for line in fault.text.splitlines():
             page.line(line, 4)
+
+
+def _parked(page: Page) -> None:
+    box = page.found.box
+    if box is None or not box.parked:
+        return
+    total = sum([group.count for group in box.parked])
+    page.heading(f"What waited, {total:,} in all, as of {content.relative(box.parked_at, page.end)}")
+    rows = []
+    for group in box.parked[: page.limits.parked]:
+        calls = [f"{frame.function} ({content.place_of(frame)})" for frame in reversed(group.frames)]
+        rows.append((f"{group.count:,}x", group.kind, " < ".join(calls if page.limits is ALL else calls[:3])))
+    page.table(rows, (0,))
+    page.more(len(box.parked) - page.limits.parked, "places")
 
 
 def _events(page: Page) -> None:

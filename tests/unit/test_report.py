@@ -96,7 +96,7 @@ def test_it_fits_on_a_large_screen_and_no_line_is_longer_than_the_page() -> None
     lines = text_of(rich(lambda text: text + " and so on" * 30)).splitlines()
     commands = lines[lines.index("Where to look for the rest") :]
     assert max(len(line) for line in lines if line not in commands) <= 100
-    assert len(text_of(rich()).splitlines()) <= 75
+    assert len(text_of(rich()).splitlines()) <= 80
 
 
 def test_everything_shows_everything() -> None:
