@@ -13,15 +13,23 @@ choice = os.environ.get("MMSTATS_EXTENSION", "")
 
 
 class BuildOptional(build_ext):
-    """setuptools' own ``optional`` lets a missing compiler through as an error of the system."""
+    """All extensions or none: they share classes, and one compiled can't build on one that is not.
 
-    def build_extension(self, ext: Extension) -> None:
+    setuptools' own ``optional`` lets a missing compiler through as an error of the system.
+    """
+
+    def build_extensions(self) -> None:
         try:
-            super().build_extension(ext)
+            super().build_extensions()
         except Exception as error:
             if choice == "require":
                 raise
-            print(f"{ext.name} was not compiled and will run as Python: {error}")
+            for ext in self.extensions:
+                built = self.get_ext_fullpath(ext.name)
+                if os.path.exists(built):
+                    os.unlink(built)
+            self.extensions = []
+            print(f"nothing was compiled, and it will run as Python: {error}")
 
 
 def extensions() -> list[Extension]:
@@ -33,15 +41,12 @@ def extensions() -> list[Extension]:
         if choice == "require":
             raise
         return []
-    found = cythonize(
+    return cythonize(
         [
             Extension(name, [name.replace(".", "/") + ".py"], extra_compile_args=["-O2", "-g0"])
             for name in ("mmstats.cells", "mmdebug.rings")
         ]
     )
-    for extension in found:
-        extension.optional = choice != "require"  # cythonize would have dropped it
-    return found
 
 
 setup(ext_modules=extensions(), cmdclass={"build_ext": BuildOptional})

@@ -62,7 +62,19 @@ def run_installed(wheel: Path, target: Path, code: str) -> str:
     return done.stdout.strip()
 
 
-WHAT_RUNS = "import mmstats, mmstats.cells as c; assert 'project' not in mmstats.__file__; print(c.COMPILED)"
+WHAT_RUNS = """
+import mmstats, mmdebug, mmstats.cells, mmdebug.rings
+assert 'project' not in mmstats.__file__
+assert mmstats.cells.COMPILED == mmdebug.rings.COMPILED
+print(mmstats.cells.COMPILED)
+"""
+
+#: What is no module, and yet is needed.
+DATA = {
+    "mmstats/py.typed", "mmdebug/py.typed", "mmstats/cells.py", "mmstats/cells.pxd", "mmstats/_words.pxd",
+    "mmdebug/rings.py", "mmdebug/rings.pxd", "mmdebug/_site/sitecustomize.py", "mmdebug/report/page.html",
+    "mmdebug/report/body.html", "mmdebug/report/style.css",
+}  # fmt: skip
 
 
 def test_a_wheel_is_compiled_typed_and_complete(source: Path, tmp_path: Path) -> None:
@@ -70,8 +82,9 @@ def test_a_wheel_is_compiled_typed_and_complete(source: Path, tmp_path: Path) ->
     assert done.returncode == 0, done.stderr
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert {"mmstats/py.typed", "mmdebug/py.typed", "mmstats/cells.py", "mmstats/cells.pxd"} <= names
-    assert any(name.startswith("mmstats/cells.") and name.endswith(".so") for name in names)
+    assert names >= DATA
+    for module in ("mmstats/cells.", "mmdebug/rings."):
+        assert any(name.startswith(module) and name.endswith(".so") for name in names)
     assert not any(name.startswith(("tests", "scripts", "docs")) or name.endswith(".c") for name in names)
     metadata = zipfile.ZipFile(wheel).read(next(name for name in names if name.endswith("METADATA"))).decode()
     runtime = [line for line in metadata.splitlines() if line.startswith("Requires-Dist") and "extra ==" not in line]
@@ -82,6 +95,17 @@ def test_a_wheel_is_compiled_typed_and_complete(source: Path, tmp_path: Path) ->
 def test_without_a_compiler_a_wheel_still_works_and_says_that_it_is_uncompiled(source: Path, tmp_path: Path) -> None:
     broken = tmp_path / "no-compiler"
     done = build(source, tmp_path, "wheel", CC=str(broken), CXX=str(broken))
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    assert run_installed(wheel, tmp_path / "installed", WHAT_RUNS) == "False"
+
+
+def test_what_can_only_be_compiled_in_part_is_not_compiled_at_all(source: Path, tmp_path: Path) -> None:
+    """The modules share classes: a compiled one can't build on one that is not."""
+    compiler = tmp_path / "compiler"
+    compiler.write_text('#!/bin/sh\ncase "$*" in *rings*) exit 1 ;; esac\nexec cc "$@"\n')
+    compiler.chmod(0o755)
+    done = build(source, tmp_path, "wheel", CC=str(compiler), CXX=str(compiler))
     assert done.returncode == 0, done.stderr
     (wheel,) = tmp_path.glob("*.whl")
     assert run_installed(wheel, tmp_path / "installed", WHAT_RUNS) == "False"
@@ -100,5 +124,5 @@ def test_an_sdist_holds_what_a_wheel_is_built_from(source: Path, tmp_path: Path)
     (archive,) = tmp_path.glob("*.tar.gz")
     with tarfile.open(archive) as members:
         names = {name.partition("/")[2] for name in members.getnames()}
-    assert {"mmstats/cells.py", "mmstats/cells.pxd", "setup.py", "setup.cfg", "pyproject.toml", "LICENSE"} <= names
+    assert names >= DATA | {"setup.py", "setup.cfg", "pyproject.toml", "LICENSE"}
     assert not any(name.endswith((".c", ".so")) for name in names)
