@@ -71,3 +71,10 @@ def load_ipython_extension(shell: _Any) -> None:
     from .notebook import load
 
     load(shell)
+
+
+def unload_ipython_extension(shell: _Any) -> None:
+    """``%unload_ext mmdebug``"""
+    from .notebook import unload
+
+    unload(shell)

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from mmstats import fields, identity, layout, registry, segment
+from mmstats import fields, identity, layout, registry, retention, segment
 from mmstats.errors import SegmentError
 
 from . import native, rings
@@ -79,7 +79,7 @@ class Box(registry.Registry):
 
     def __init__(self, stats: registry.Registry, facts: Callable[[], dict[str, str]]) -> None:
         super().__init__(None, None, None, False)
-        self._stats = stats
+        self.stats = stats
         self._facts = facts
         self.on_open: Callable[[str], None] | None = None
         self.on_rename: Callable[[str], None] | None = None
@@ -108,13 +108,15 @@ class Box(registry.Registry):
         return self.declare(field.family(name), field)
 
     def _make_segment(self, limit: int) -> segment.Segment:
-        self._stats.open()
-        path = self._stats.filename
+        self.stats.open()
+        path = self.stats.filename
         if path is None:
             raise SegmentError("the stats stay in private memory")
         home, name = os.path.split(path)
-        texts = identity.identity_texts(self._stats.service)
+        texts = identity.identity_texts(self.stats.service)
         texts += [(name, (value,)) for name, value in self._facts().items()]
+        # As for a stat file: what was left by one that was killed while it made its box.
+        retention.remove_unfinished(os.path.join(home, f".{stem(name)}{SUFFIX}.tmp"))
         return segment.Segment(
             home, stem(name) + SUFFIX, os.urandom(16), texts, limit=limit, mode=0o600, populate=self._populate
         )
@@ -129,7 +131,7 @@ class Box(registry.Registry):
     def opened(self) -> None:
         self.threads.info({str(native.main_ident()): "MainThread"})
         if self.on_open is not None:
-            self.on_open(self._stats.filename or "")
+            self.on_open(self.stats.filename or "")
 
 
 def stem(path: str) -> str:

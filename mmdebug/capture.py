@@ -5,6 +5,7 @@ Nothing of the program is called, see `mmdebug.saferepr`, and nothing of it is k
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import deque
 from collections.abc import Iterable
@@ -285,9 +286,17 @@ def _function_text(name: str) -> str:
     return plain(name, 200)
 
 
+_OF_IPYTHON = re.compile(r"(?:_(?:i{1,3}|i?\d+|ih|oh|dh|_{0,2})?|In|Out|get_ipython|exit|quit)\Z").match
+
+
 def _is_scenery(name: str, value: object) -> bool:
-    """Whether something in a module is no data: imports, functions, classes, and names with two underscores."""
+    """Whether something in a module is no data: imports, functions, classes, names with two underscores.
+
+    Nor is IPython's memory of what was typed and shown, which may hold anything.
+    """
     kind = type(value)
+    if _OF_IPYTHON(name):
+        return True
     return name.startswith("__") or kind is FunctionType or issubclass(kind, (ModuleType, type))
 
 

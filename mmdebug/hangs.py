@@ -27,8 +27,13 @@ class Signs:
     frozen: int
 
     @property
+    def open_ended(self) -> bool:
+        """Whether it is a notebook's cell that was in flight for long: those take as long as they take."""
+        return self.stuck is not None and self.stuck.name.startswith("In[")
+
+    @property
     def confidence(self) -> str:
-        if self.lag or (self.stuck and (self.silent or self.frozen)):
+        if self.lag or (self.stuck and (self.silent or self.frozen) and not self.open_ended):
             return "likely"
         return "possible" if self.stuck or self.frozen else ""
 

@@ -9,8 +9,7 @@ import threading
 import time
 from typing import Any
 
-import mmstats
-from mmstats import identity, registry
+from mmstats import registry
 from mmstats.instrument import runtime
 
 from . import cgroup, fault, hooks, logs, native, recorder, rings
@@ -39,20 +38,32 @@ def _sample_parked() -> int:
 class _Installation:
     """What `install` has set up in this process."""
 
-    def __init__(self, *, log_level: int | None, faults: bool, exceptions: bool, parked: bool, interval: float) -> None:
+    def __init__(
+        self,
+        path: str | None,
+        service: str | None,
+        *,
+        log_level: int | None,
+        faults: bool,
+        exceptions: bool,
+        parked: bool,
+        lag: bool,
+        interval: float,
+    ) -> None:
         self.faults = faults
         self._parked = runtime.Rarely(_sample_parked, PARKED) if parked else None
         self.handler = logs.Handler(log_level) if log_level is not None else None
         self._threads: dict[int, str] = {}
         self._ticks = 0
+        self._closed = False
         # Now, and not on the dying path or in a native thread.
         from . import capture, saferepr
 
         del capture, saferepr
         native.note_main()
-        stats = registry.registry_for()
-        recorder.start(self.facts, self.opened, self.renamed)
-        self.sampler = Sampler(stats, self.refresh, interval)
+        stats = registry.registry_for(path, service=service)
+        recorder.start(stats, self.facts, self.opened, self.renamed)
+        self.sampler = Sampler(stats, runtime.Runtime(path), self.refresh, interval, lag)
         if exceptions:
             hooks.install(recorder.record)
         self._look_for_contexts()
@@ -120,7 +131,10 @@ class _Installation:
 
     def _name_threads(self) -> None:
         threads = list(threading._active.items())[:MAX_THREADS]  # type: ignore[attr-defined]
-        known = {ident: thread.name[:MAX_THREAD_NAME] for ident, thread in threads}
+        # Of their attributes, since `name` may be the program's own property.
+        names = {ident: vars(thread).get("_name") for ident, thread in threads}
+        text = recorder.sanitizer().text
+        known = {ident: text(name)[:MAX_THREAD_NAME] for ident, name in names.items()}
         known[native.main_ident()] = "MainThread"
         if known != self._threads:
             self._threads = known
@@ -132,7 +146,8 @@ class _Installation:
         self.sampler.stop()
 
     def _after_fork(self) -> None:
-        self.sampler.start(self.sampler.interval)
+        if not self._closed:
+            self.sampler.start(self.sampler.interval)
 
     def _forked(self) -> None:
         native.note_main()
@@ -141,6 +156,7 @@ class _Installation:
 
     def close(self) -> None:
         """The clean end of the process."""
+        self._closed = True
         self.sampler.stop()
         if self.faults:
             fault.disable()
@@ -166,6 +182,8 @@ def install(
     faults: bool = True,
     exceptions: bool = True,
     parked: bool | None = None,
+    lag: bool = True,
+    path: str | None = None,
     interval: float = INTERVAL,
 ) -> bool:
     """Opt in: record what this process does, so that its death can be explained. Never raises.
@@ -176,6 +194,8 @@ def install(
     exceptions: record exceptions that nobody caught; the hooks that were there before still run
     parked: sample the stacks of waiting greenlets and tasks, every ten seconds or more rarely; by default
         if `MMDEBUG_PARKED` is set
+    lag: measure how late the main thread's event loop or hub is
+    path: the directory of the files; by default that of the program's own stats, as `mmstats.directory` tells
     interval: seconds between two samples of the runtime
 
     Forked children record into files of their own. A second call changes nothing. False if
@@ -188,12 +208,14 @@ def install(
         if _installation is not None:
             return True
         try:
-            registry.registry_for(service=service and identity.safe_name(service))
             _installation = _Installation(
+                path,
+                service,
                 log_level=log_level,
                 faults=faults,
                 exceptions=exceptions,
                 parked=_is_set("MMDEBUG_PARKED") if parked is None else parked,
+                lag=lag,
                 interval=max(float(interval), 0.05),
             )
         except Exception as error:  # whatever it is: the program is worth more than its recorder
@@ -201,8 +223,8 @@ def install(
 
             try:
                 warnings.warn(f"mmdebug records nothing: {error}", RuntimeWarning, stacklevel=2)
-            except RuntimeWarning:
-                print(f"mmdebug records nothing: {error}", file=sys.stderr)
+            except Exception:  # warnings are errors, or stderr is closed
+                registry.complain(f"mmdebug records nothing: {error}")
             return False
     return True
 
@@ -213,5 +235,6 @@ def installation() -> Any:
 
 
 def stats_file() -> str | None:
-    """The path of this process' stat file, beside which its box lies."""
-    return mmstats.registry.registry_for().filename
+    """The path of this process' stat file, beside which its box lies; None where there is none."""
+    found = recorder.box()
+    return found.stats.filename if found is not None else registry.registry_for().filename

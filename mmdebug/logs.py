@@ -26,7 +26,7 @@ class Handler(logging.Handler):
 
     def __init__(self, level: int = logging.NOTSET) -> None:
         super().__init__(level)
-        self.handle = recorder.log  # type: ignore[method-assign]
+        self.handle = recorder.log  # type: ignore[method-assign, assignment]
 
     def addFilter(self, filter: Any) -> None:  # noqa: N802
         """With filters, each record costs a call more."""
@@ -61,7 +61,7 @@ def examine(record: logging.LogRecord) -> tuple[str, dict[str, Any] | None]:
     fields: dict[str, Any] = {}
     if len(attributes) > len(_STANDARD):
         for key in list(attributes):
-            if key not in _STANDARD and key not in _FORMATTED and type(key) is str and len(fields) < MAX_EXTRAS:
+            if type(key) is str and key not in _STANDARD and key not in _FORMATTED and len(fields) < MAX_EXTRAS:
                 fields[sanitizer.key(key)] = sanitizer.field(key, attributes[key])
     trace = _trace_id()
     if trace:
@@ -90,20 +90,32 @@ def attach(handler: logging.Handler) -> None:
     Called again and again: ``dictConfig`` and some frameworks throw away what handlers they find. It
     appends without logging's lock, since a greenlet may hold that while this runs in a native thread.
     """
-    loggers: list[logging.Logger] = [logging.root]
+    # What is no list is the program's own affair; and to compare handlers may call its code.
+    if type(logging.root.handlers) is list and not any([known is handler for known in logging.root.handlers]):
+        logging.root.handlers.append(handler)
     for logger in list(logging.root.manager.loggerDict.values()):
-        if isinstance(logger, logging.Logger) and not logger.propagate and logger.handlers:
-            loggers.append(logger)
-    for logger in loggers:
-        if handler not in logger.handlers:
-            logger.handlers.append(handler)
+        if isinstance(logger, logging.Logger) and not logger.propagate and type(logger.handlers) is list:
+            levels = [other.level for other in logger.handlers if type(other) is not _Beside]
+            if levels and len(levels) == len(logger.handlers):
+                logger.handlers.append(_Beside(handler, min(levels)))
+
+
+class _Beside(Handler):
+    """For a logger whose records do not come to the root: keeps what the handlers there keep, and no more."""
+
+    def __init__(self, handler: logging.Handler, level: int) -> None:
+        super().__init__(max(handler.level, level))
+        for found in handler.filters:
+            self.addFilter(found)
 
 
 def detach(handler: logging.Handler) -> None:
     """Take `handler` away from all loggers."""
     for logger in [logging.root, *logging.root.manager.loggerDict.values()]:
-        if isinstance(logger, logging.Logger) and handler in logger.handlers:
-            logger.handlers.remove(handler)
+        if isinstance(logger, logging.Logger) and type(logger.handlers) is list:
+            kept = [known for known in logger.handlers if known is not handler and type(known) is not _Beside]
+            if len(kept) != len(logger.handlers):
+                logger.handlers[:] = kept
 
 
 def configure() -> None:

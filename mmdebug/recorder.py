@@ -27,10 +27,12 @@ _lock = _thread.RLock()
 
 
 def start(
+    stats: registry.Registry,
     facts: Callable[[], dict[str, str]], on_open: Callable[[str], None], on_rename: Callable[[str], None] | None = None
 ) -> None:
     """Make the box and switch the recorder on; a second call does nothing.
 
+    stats: the registry of the stat file that the box lies beside
     facts: what to write about the process' surroundings, asked for each file that is made
     on_open: called with the stat file's path for each box that is made, in forked children too
     on_rename: called with the stat file's path when that gets another name
@@ -40,7 +42,7 @@ def start(
 
     with _lock:
         if _box is None:
-            _box = Box(registry.registry_for(), facts)
+            _box = Box(stats, facts)
             _box.on_open, _box.on_rename = on_open, on_rename
             registry.adopt("box", _box)
             recorder.switch_on(_box.rings, _box.samples, _box.slots)

@@ -99,7 +99,8 @@ class CapturedError:
 class ExceptionRecord:
     """All occurrences of one error: the same type at the same place, come by in the same way.
 
-    how: where it surfaced: ``main thread``, ``thread``, ``unraisable``, ``greenlet``, ``task`` or ``captured``
+    how: where it surfaced: ``main thread``, ``thread``, ``unraisable``, ``greenlet``, ``task``,
+        ``cell``, ``logged`` or ``captured``
     place: ``file:line function`` of the innermost frame
     fatal: whether it ended the process, as the one that nobody caught in the main thread does
     error: the last one, in full; None if it could not be read

@@ -30,7 +30,9 @@ _NOT_ZERO = re.compile(rb"[^\0]+")
 class Lag:
     """How long the main thread's event loop or hub takes to come round to a callback."""
 
-    def __init__(self) -> None:
+    def __init__(self, inherited: Any = None) -> None:
+        """`inherited` is a loop of the parent's, which a child that was forked in its midst has in its frames."""
+        self._inherited = inherited
         self._asked = 0.0
         self._answered = True
         self.seconds = 0.0
@@ -68,7 +70,9 @@ class Lag:
     def _caller(self) -> Callable[[Callable[[], None]], Any] | None:
         if self._loop is not None and self._loop.is_running():
             return self._loop.call_soon_threadsafe  # type: ignore[no-any-return]
-        self._loop = _running_loop()
+        self._loop = running_loop()
+        if self._loop is self._inherited:
+            self._loop = None
         if self._loop is not None:
             return self._loop.call_soon_threadsafe  # type: ignore[no-any-return]
         began = time.monotonic()
@@ -79,7 +83,7 @@ class Lag:
         return getattr(loop, "run_callback_threadsafe", None)
 
 
-def _running_loop() -> Any:
+def running_loop() -> Any:
     """The asyncio loop that the main thread runs, found in its frames."""
     if "asyncio" not in sys.modules:
         return None
@@ -100,19 +104,32 @@ def _hub() -> Any:
     if hub_type is None:
         return None
     for found in gc.get_referrers(hub_type):
-        if isinstance(found, hub_type) and found.thread_ident == native.main_ident() and not found.dead:
+        # By its real type: to ask for __class__ calls the program's code.
+        if issubclass(type(found), hub_type) and found.thread_ident == native.main_ident() and not found.dead:
             return found
     return None
 
 
 class Sampler:
-    """The thread and what it looks at. `refresh` is called at each sample."""
+    """The thread and what it looks at.
 
-    def __init__(self, registry: Any, refresh: Callable[[], None], interval: float = INTERVAL) -> None:
+    refresh: called at each sample
+    measure_lag: whether to ask the main thread's loop or hub how late it is; False where it stands still by design
+    """
+
+    def __init__(
+        self,
+        registry: Any,
+        instrument: runtime.Runtime,
+        refresh: Callable[[], None],
+        interval: float = INTERVAL,
+        measure_lag: bool = True,
+    ) -> None:
+        self.measure_lag = measure_lag
         self._registry = registry
         self._refresh = refresh
         self.interval = interval
-        self._runtime = runtime.Runtime()
+        self._runtime = instrument
         self._lag = Lag()
         self._wake: Any = None
         self._ended: Any = None
@@ -123,10 +140,14 @@ class Sampler:
         """Begin to sample, `delay` seconds from now."""
         if self._wake is not None:
             return
-        self._wake, self._ended = native.allocate_lock(), native.allocate_lock()
-        self._wake.acquire()
-        self._ended.acquire()
-        native.start_thread(self._run, self._wake, self._ended, delay)
+        wake, ended = native.allocate_lock(), native.allocate_lock()
+        wake.acquire()
+        ended.acquire()
+        try:
+            native.start_thread(self._run, wake, ended, delay)
+        except RuntimeError:  # no more threads, or the interpreter is at its end: then nothing is sampled
+            return
+        self._wake, self._ended = wake, ended
 
     def stop(self, wait: float = 0.5) -> None:
         """End the thread, and wait until it has gone."""
@@ -142,7 +163,7 @@ class Sampler:
         """In a forked child: the thread is the parent's."""
         self._wake = self._ended = None
         self._values = b""
-        self._lag = Lag()
+        self._lag = Lag(running_loop())
 
     _ident = 0
     _native_id = 0
@@ -169,19 +190,25 @@ class Sampler:
     def _failed(self, error: Exception) -> None:
         if not self._told:
             self._told = True
+            # Never raises, as all verbs of the recorder.
             recorder.note("mmdebug.sampler", "warning", problem=f"{type(error).__name__}: {error}")
 
     def sample(self) -> None:
         """Look at the process once."""
-        self._refresh()
+        try:
+            self._refresh()
+        except Exception as error:  # the heartbeat is worth more
+            self._failed(error)
         now = time.time_ns()
-        values: dict[str, Any] = dict(self._runtime.look(self._lag.ask()))
-        moved = self._moved()
-        values["moved"] = " ".join([_base36(offset) for offset in moved[:MOVED]])
-        if len(moved) > MOVED:
-            values["more"] = len(moved) - MOVED
-        recorder.recorder.sample(values)
-        self._registry.beat(now)
+        try:
+            values: dict[str, Any] = dict(self._runtime.look(self._lag.ask() if self.measure_lag else None))
+            moved = self._moved()
+            values["moved"] = " ".join([_base36(offset) for offset in moved[:MOVED]])
+            if len(moved) > MOVED:
+                values["more"] = len(moved) - MOVED
+            recorder.recorder.sample(values)
+        finally:
+            self._registry.beat(now)
 
     def _moved(self) -> list[int]:
         """Where in the stat file values have changed since the last sample: offsets of runs of bytes."""
@@ -209,5 +236,6 @@ def _base36(number: int) -> str:
 def _wait_for_end(thread: int, seconds: float = 0.05) -> None:
     """Wait until the system has let a thread go: Python 3.12 warns of a fork while there are several."""
     deadline = time.monotonic() + seconds
+    sleep = native.original("time", "sleep")  # gevent's would run other greenlets in the midst of a fork
     while os.path.exists(f"/proc/self/task/{thread}") and time.monotonic() < deadline:
-        time.sleep(0.0001)
+        sleep(0.0001)

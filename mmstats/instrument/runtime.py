@@ -84,7 +84,8 @@ def greenlet_count() -> int:
     kind = getattr(module, "greenlet", None)
     if kind is None:
         return -1
-    return sum([isinstance(found, kind) and not found.dead for found in gc.get_objects()])
+    # By their real types: to ask lazy objects and proxies for their __class__ calls the program's code.
+    return sum([issubclass(type(found), kind) and not found.dead for found in gc.get_objects()])
 
 
 def task_count() -> int:
@@ -104,8 +105,9 @@ def task_count() -> int:
 class Runtime:
     """The runtime stats of this process, and what it takes to keep them."""
 
-    def __init__(self) -> None:
-        self.stats = RuntimeStats()
+    def __init__(self, path: str | None = None) -> None:
+        """`path` is the directory of the stat file, if not the usual one."""
+        self.stats = RuntimeStats(path)
         self._counts = {
             "greenlets": (self.stats.greenlets, Rarely(greenlet_count, 10.0)),
             "tasks": (self.stats.tasks, Rarely(task_count)),

@@ -24,13 +24,14 @@ COMMANDS = ("postmortem", "events", "compare", "save")
 VICTIM = """
 import sys, mmstats, mmdebug
 from mmdebug import recorder
+from mmstats.registry import registry_for
 class S(mmstats.MmStats):
     jobs = mmstats.CounterField(help="Jobs done")
     queue = mmstats.GaugeField(help="Jobs that wait")
 stats = S(service="worker")
 stats.jobs.inc(3)
 stats.queue.set(int(sys.stdin.readline()))
-recorder.start(dict, lambda path: None)
+recorder.start(registry_for(), dict, lambda path: None)
 mmdebug.event("job.begun", key="k1")
 def work(divisor):
     return 1 / divisor
