@@ -121,6 +121,10 @@ class Box(registry.Registry):
             home, stem(name) + SUFFIX, os.urandom(16), texts, limit=limit, mode=0o600, populate=self._populate
         )
 
+    def _warn(self, message: str) -> None:
+        if self.stats.filename is not None:  # otherwise that was warned of already
+            super()._warn(message)
+
     def _rename(self, path: str) -> None:
         """The stat file has got another name."""
         if isinstance(self._memory, segment.Segment):

@@ -20,6 +20,7 @@ from .layout import (
     EVENT,
     HEAD,
     LOG,
+    MAX_PLACES,
     NOTE,
     RING,
     SAMPLE,
@@ -33,7 +34,10 @@ from .layout import (
     decode_ring_state,
     decode_slots,
 )
-from .records import Activity, Box, Event, ExceptionRecord, ParkedGroup, Sample, Value
+from .records import SEVERITIES, Activity, Box, Event, ExceptionRecord, ParkedGroup, Sample, Value
+
+#: What is read of a box.
+PLACES = {*[f"events.{severity}" for severity in SEVERITIES], "samples", "activities"}
 
 _KINDS = {EVENT: "event", LOG: "log", NOTE: "note"}
 
@@ -121,18 +125,23 @@ def _read_places(path: str) -> tuple[list[tuple[Any, Any]], list[str]]:
         found: list[tuple[Any, Any]] = []
         problems: list[str] = []
         names: set[str] = set()
+        total = 0
         for at, size, kind, _, cell in stat_layout.records(definitions, header.first_definition, len(definitions)):
             if kind not in (RING, SLOTS):
                 continue
             try:
                 family = decode_place(kind, definitions[at + stat_layout.RECORD_BYTES : at + size])
+                if family.name not in PLACES:
+                    continue  # of a newer recorder
                 if cell % 8 or not 0 < cell < 1 << 62:
                     raise FormatError(f"damaged: {family.name!r} lies nowhere")
-                if family.name in names:  # so that a small file can't stand for any number of large rings
+                if family.name in names:
                     raise FormatError(f"damaged: {family.name!r} is there twice")
                 names.add(family.name)
-                if len(names) > 16:
-                    raise FormatError("damaged: there are more rings than any recorder makes")
+                # Bounded before it is read: a small file must not stand for any amount of memory.
+                total += family.cell_size
+                if total > MAX_PLACES:
+                    raise FormatError(f"damaged: its rings take more than the limit of {MAX_PLACES} bytes")
                 if isinstance(family, RingFamily):
                     found.append((family, _read_ring(descriptor, cell, family)))
                 else:

@@ -99,18 +99,18 @@ class Ledger:
         self._kills: deque[tuple[int, str, int]] = deque(maxlen=64)
         self.count_kills()
 
-    def count_kills(self) -> tuple[int | None, int | None]:
-        """The cgroup's count of OOM kills: some seconds ago, and now."""
+    def count_kills(self) -> tuple[int | None, int | None, str]:
+        """The cgroup's count of OOM kills: some seconds ago, and now; and which cgroup that is."""
         group = memory_cgroup()
         if group is None or group.oom_kills is None:
-            return None, None
+            return None, None, ""
         now = time.time_ns()
         seen = [entry for entry in list(self._kills) if entry[1] == group.path]
         if not seen or seen[-1][2] != group.oom_kills:
             self._kills.append((now, group.path, group.oom_kills))
         settled = [entry for entry in seen if entry[0] <= now - SETTLED]
         before = settled[-1] if settled else seen[0] if seen else None
-        return before[2] if before else None, group.oom_kills
+        return before[2] if before else None, group.oom_kills, group.path
 
     def sent(self, pid: int, number: int) -> None:
         """Note that the process `pid` is sent a signal now."""
@@ -134,10 +134,10 @@ class Ledger:
         paths = files_of(pid)
         if not paths:
             return False
-        before, after = self.count_kills()
+        before, after, group = self.count_kills()
         return record_exit(
             pid,
-            Exit(status, when, os.getpid(), _service(), signals, before, after, max_rss),
+            Exit(status, when, os.getpid(), _service(), signals, before, after, max_rss, group),
             paths,
             start_ticks=start_ticks,
         )

@@ -45,7 +45,8 @@ def surest(found: Found) -> str:
 def worker_timeout(clues: Clues, found: Found) -> Cause | None:
     """gunicorn sends SIGABRT to a worker that does not answer in time, then SIGKILL; it does so for nothing else."""
     known = clues.status_known
-    if known and clues.number not in (Signals.SIGABRT, Signals.SIGKILL) and clues.code != 1:
+    # A gevent worker takes SIGABRT as a request to leave, and may still end with 0.
+    if known and clues.number not in (Signals.SIGABRT, Signals.SIGKILL) and clues.code not in (0, 1):
         return None
     told = [
         one
@@ -54,7 +55,9 @@ def worker_timeout(clues: Clues, found: Found) -> Cause | None:
         and clues.recent(one.time)
     ]
     ended = clues.evidence.exit
-    is_gunicorn = bool(ended and "gunicorn" in ended.parent_service.lower())
+    # Its workers have the command line of their arbiter, whatever that calls itself.
+    called = [ended.parent_service.lower() if ended else "", *clues.evidence.command[:4]]
+    is_gunicorn = bool(ended) and any("gunicorn" in name.rpartition("/")[2] for name in called)
     aborted = clues.sent(Signals.SIGABRT)
     if aborted is None or not known:
         if not told or (clues.crashed and "Aborted" not in clues.headline):

@@ -8,14 +8,14 @@ from __future__ import annotations
 import os
 import socket
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import mmstats
 from mmstats import layout as stat_layout
 from mmstats.errors import MmStatsError
 from mmstats.fleet import files
 
-from . import cgroup, children, fault
+from . import cgroup, exits, fault
 from .boxreader import read_box
 from .layout import SUFFIX
 from .records import Box, Exit, Fault
@@ -55,8 +55,15 @@ def collect(stats: mmstats.Snapshot) -> Findings:
         found_fault = fault.read(stem + fault.SUFFIX)
     except OSError as error:
         problems.append(f"{stem}{fault.SUFFIX}: {error.strerror}")
-    ended = children.read_exit(stats)
+    ended = _of_its_cgroup(exits.read_exit(stats), box)
     return Findings(stats, box, found_fault, ended, _evidence(stats, box, found_fault, ended), tuple(problems))
+
+
+def _of_its_cgroup(ended: Exit | None, box: Box | None) -> Exit | None:
+    """Without the parent's counts of OOM kills, unless the process is known to have been in the parent's cgroup."""
+    if ended is None or (box is not None and ended.cgroup and box.facts.get("cgroup") == ended.cgroup):
+        return ended
+    return replace(ended, oom_kills_before=None, oom_kills_after=None)
 
 
 def _box(path: str, stats: mmstats.Snapshot, problems: list[str]) -> Box | None:
@@ -98,6 +105,7 @@ def _evidence(stats: mmstats.Snapshot, box: Box | None, found: Fault | None, end
         memory_limit=_number(facts.get("memory_limit")),
         address_limit=_number(facts.get("address_limit")),
         truncated_boot=who.reason == "written before this machine was last started",
+        command=who.argv,
         fault_handler={"on": True, "off": False}.get(facts.get("faulthandler", "")),
     )
 

@@ -191,6 +191,8 @@ def encode_exit(ended: Exit, since: int = 0) -> tuple[str, ...]:
         texts.append(f"oom_kills_before={ended.oom_kills_before}")
     if ended.oom_kills_after is not None:
         texts.append(f"oom_kills_after={ended.oom_kills_after}")
+    if ended.cgroup:
+        texts.append(f"cgroup={ended.cgroup[:256]}")
     if ended.max_rss:
         texts.append(f"max_rss={ended.max_rss}")
     return tuple(texts)
@@ -199,12 +201,14 @@ def encode_exit(ended: Exit, since: int = 0) -> tuple[str, ...]:
 def decode_exit(texts: Sequence[str], status: int) -> Exit:
     """What the record's values say, for a wait status; what makes no sense is left out."""
     numbers: dict[str, int] = {}
-    service = ""
+    service = cgroup = ""
     signals: list[SignalSent] = []
     for text in texts[:64]:
         name, _, value = text.partition("=")
         if name == "parent_service":
             service = value[:64]
+        elif name == "cgroup":
+            cgroup = value[:256]
         elif name == "signal":
             number, _, when = value.partition("@")
             sent, at = _number(number), _number(when)
@@ -223,6 +227,7 @@ def decode_exit(texts: Sequence[str], status: int) -> Exit:
         oom_kills_before=numbers.get("oom_kills_before"),
         oom_kills_after=numbers.get("oom_kills_after"),
         max_rss=numbers.get("max_rss", 0),
+        cgroup=cgroup,
     )
 
 

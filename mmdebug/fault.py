@@ -163,7 +163,9 @@ def disable() -> None:
 
 def beside(path: str) -> str:
     """The name of the fault file that belongs to a stat file or a box."""
-    return os.path.splitext(path)[0] + SUFFIX
+    for suffix in (".mmstats", ".box"):
+        path = path.removesuffix(suffix)
+    return path + SUFFIX
 
 
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW

@@ -19,8 +19,6 @@ from .sampler import INTERVAL, Sampler
 
 #: Samples between two looks at things that change rarely.
 RARELY = 10
-#: Seconds between two looks at the greenlets and tasks that wait, at least.
-PARKED = 10.0
 #: Threads whose names are kept, and characters of each.
 MAX_THREADS, MAX_THREAD_NAME = 64, 40
 
@@ -28,11 +26,10 @@ MAX_THREADS, MAX_THREAD_NAME = 64, 40
 GRACE = 0.1
 
 
-def _sample_parked() -> int:
-    """Keep the stacks of the greenlets and tasks that wait; returns how many groups there are."""
+def _sample_parked() -> None:
+    """Keep the stacks of the greenlets and tasks that wait."""
     groups = parked_stacks.sample()
     recorder.box().parked.set(time=time.time_ns(), groups=parked_stacks.encode(groups, PARKED_BYTES))
-    return len(groups)
 
 
 class _Installation:
@@ -51,9 +48,8 @@ class _Installation:
         interval: float,
     ) -> None:
         self.faults = faults
-        self._parked = runtime.Rarely(_sample_parked, PARKED) if parked else None
         self.handler = logs.Handler(log_level) if log_level is not None else None
-        self._threads: dict[int, str] = {}
+        self._idents: list[int] = []
         self._ticks = 0
         self._closed = False
         # Now, and not on the dying path or in a native thread.
@@ -61,9 +57,11 @@ class _Installation:
 
         del capture, saferepr
         native.note_main()
+        recorder.hold_reserve()
         stats = registry.registry_for(path, service=service)
         recorder.start(stats, self.facts, self.opened, self.renamed)
-        self.sampler = Sampler(stats, runtime.Runtime(path), self.refresh, interval, lag)
+        closely = _sample_parked if parked else None
+        self.sampler = Sampler(stats, runtime.Runtime(path), self.refresh, interval, lag, closely)
         if exceptions:
             hooks.install(recorder.record)
         self._look_for_contexts()
@@ -110,9 +108,8 @@ class _Installation:
         if self.faults:
             fault.check()
         self._look_for_contexts()
+        recorder.hold_reserve()
         self._name_threads()
-        if self._parked is not None:
-            self._parked.get()
         self._ticks += 1
         if self.handler is not None and self._ticks % RARELY == 1:
             logs.configure()
@@ -131,14 +128,15 @@ class _Installation:
 
     def _name_threads(self) -> None:
         threads = list(threading._active.items())[:MAX_THREADS]  # type: ignore[attr-defined]
+        if [ident for ident, _ in threads] == self._idents:
+            return
+        self._idents = [ident for ident, _ in threads]
         # Of their attributes, since `name` may be the program's own property.
         names = {ident: vars(thread).get("_name") for ident, thread in threads}
         text = recorder.sanitizer().text
         known = {ident: text(name)[:MAX_THREAD_NAME] for ident, name in names.items()}
         known[native.main_ident()] = "MainThread"
-        if known != self._threads:
-            self._threads = known
-            recorder.box().threads.info({str(ident): name for ident, name in known.items()})
+        recorder.box().threads.info({str(ident): name for ident, name in known.items()})
 
     # Python 3.12 warns of a fork while there are several threads, and rightly so: ours is not there then.
 
@@ -151,6 +149,7 @@ class _Installation:
 
     def _forked(self) -> None:
         native.note_main()
+        self._ticks, self._idents = 0, []
         self.sampler.forked()
         self.sampler.start(GRACE)
 

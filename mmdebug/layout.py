@@ -35,9 +35,12 @@ MAX_KEY = 64
 MAX_TEXT = 512
 
 #: What a reader takes for possible.
-MAX_RING = 1 << 22
+MAX_RING = 1 << 20
 MAX_SLOTS = 1 << 14
 MAX_SLOT = 1 << 12
+#: Bytes of all rings and slots of a file together, and fields of one record.
+MAX_PLACES = 1 << 21
+MAX_FIELDS = 256
 
 # Kinds of a ring's records, and types of fields. CUT says that something did not fit.
 PADDING, EVENT, LOG, NOTE, SAMPLE = 0, 1, 2, 3, 4
@@ -152,7 +155,7 @@ def decode_fields(data: bytes) -> list[Field]:
     """Fields one after the other, up to the end or to a type of 0. Raises `FormatError`."""
     found: list[Field] = []
     at, end = 0, len(data)
-    while end - at >= _FIELD.size:
+    while end - at >= _FIELD.size and len(found) < MAX_FIELDS:
         kind, length, size = _FIELD.unpack_from(data, at)
         if not kind:
             break

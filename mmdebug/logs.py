@@ -67,7 +67,8 @@ def examine(record: logging.LogRecord) -> tuple[str, dict[str, Any] | None]:
     if trace:
         fields["trace_id"] = trace
     raised = attributes.get("exc_info")
-    if isinstance(raised, tuple) and len(raised) == 3 and isinstance(raised[1], BaseException):
+    # What asyncio logs of an error that nobody caught was recorded when that came to its loop.
+    if attributes.get("name") != "asyncio" and isinstance(raised, tuple) and len(raised) == 3 and isinstance(raised[1], BaseException):
         recording.record(raised[1], "logged", False)
     return sanitizer.text(text), fields or None
 
@@ -91,7 +92,7 @@ def attach(handler: logging.Handler) -> None:
     appends without logging's lock, since a greenlet may hold that while this runs in a native thread.
     """
     # What is no list is the program's own affair; and to compare handlers may call its code.
-    if type(logging.root.handlers) is list and not any([known is handler for known in logging.root.handlers]):
+    if type(logging.root.handlers) is list and not any(known is handler for known in logging.root.handlers):
         logging.root.handlers.append(handler)
     for logger in list(logging.root.manager.loggerDict.values()):
         if isinstance(logger, logging.Logger) and not logger.propagate and type(logger.handlers) is list:

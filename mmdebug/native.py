@@ -11,9 +11,9 @@ from typing import Any
 
 def original(module: str, name: str) -> Any:
     """What `module` had under `name` before gevent's monkey patch, if there was one."""
-    monkey = sys.modules.get("gevent.monkey")
-    if monkey is not None:
-        return monkey.get_original(module, name)
+    get_original = getattr(sys.modules.get("gevent.monkey"), "get_original", None)  # none in the midst of its import
+    if get_original is not None:
+        return get_original(module, name)
     return getattr(import_module(module), name)
 
 

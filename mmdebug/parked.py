@@ -108,7 +108,7 @@ def decode(text: str) -> tuple[ParkedGroup, ...]:
     """What `encode` made. Raises `FormatError`."""
     try:
         return tuple([_group(item) for item in json.loads(text)[:MAX_GROUPS]])
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise FormatError(f"damaged: the parked greenlets can't be read: {error}") from error
 
 

@@ -168,12 +168,12 @@ def postmortem_of(stats: mmstats.Snapshot) -> PostMortem:
 
 def ended_badly(found: PostMortem) -> bool:
     """Whether a process ended otherwise than it should: killed, crashed, with an error or a status of its own."""
-    if found.verdict.state == "died":
-        return True
-    if found.verdict.state != "closed":
+    if found.verdict.state not in ("died", "closed"):
         return False
-    status = found.exit.status if found.exit is not None else 0
-    return bool(status) or any(error.fatal for error in found.exceptions)
+    first = found.verdict.causes[0].name if found.verdict.causes else ""
+    if first == "os_exit" and found.exit is not None and found.exit.status == 0:
+        return False  # as Celery's children leave
+    return first != "clean_exit"
 
 
 def deaths(path: str | os.PathLike[str] | None = None, *, service: str | None = None) -> list[PostMortem]:

@@ -6,6 +6,7 @@ They do nothing until `start`, which ``mmdebug.install()`` calls, so that librar
 from __future__ import annotations
 
 import _thread
+import mmap
 import time
 from collections.abc import Callable
 from typing import Any
@@ -84,25 +85,68 @@ def record(error: BaseException, how: str, fatal: bool) -> None:
     if not recorder.on:
         return
     try:
-        _record(error, how, fatal)
+        if isinstance(error, MemoryError):
+            _let_go()
+        try:
+            _record(error, how, fatal)
+        except MemoryError:
+            _let_go()
+            _record(error, how, fatal)
     except Exception:  # whatever it is: to record an error must not become one
         note("mmdebug.not_recorded", "error", how=how)
 
+
+#: Address space that is set aside, and never touched, for recording that there is no more.
+RESERVE = 2 << 20
+_reserve: mmap.mmap | None = None
+
+
+def hold_reserve() -> None:
+    """Set aside what it takes to record a `MemoryError`, if that is not so already."""
+    global _reserve
+    if _reserve is None:
+        try:
+            _reserve = mmap.mmap(-1, RESERVE)
+        except (OSError, ValueError):
+            pass  # there is none to be had now
+
+
+def _let_go() -> None:
+    global _reserve
+    held, _reserve = _reserve, None
+    if held is not None:
+        held.close()
+
+
+#: Seconds within which an error of the same type, place and way is only counted: a traceback takes its time.
+PAUSE = 1.0
+#: How many errors that is remembered of.
+REMEMBERED = 256
+_captured: dict[tuple[str, str, str], float] = {}
 
 def _record(error: BaseException, how: str, fatal: bool) -> None:
     from . import capture
     from .box import ERROR_BYTES, FATAL_BYTES
 
-    captured = capture.capture(error)
     place = capture.place_of(error)
-    now = time.time_ns()
-    values: dict[str, Any] = {"last": now, "thread": rings.here()[0], "context": rings.here()[1]}
+    key = (capture.type_name(type(error)), place, how)
+    values: dict[str, Any] = {"thread": rings.here()[0], "context": rings.here()[1]}
+    if not fatal and time.monotonic() < _captured.get(key, 0.0):
+        with _lock:
+            cell = _box.exceptions.labels(*key)
+            cell.set(count=cell.get()["count"] + 1, last=time.time_ns(), **values)
+        return
+    captured = capture.capture(error)
     values["error"] = capture.encode(captured, FATAL_BYTES if fatal else ERROR_BYTES).decode()
+    if len(_captured) >= REMEMBERED:
+        _captured.clear()
+    _captured[key] = time.monotonic() + PAUSE
     with _lock:
+        values["last"] = now = time.time_ns()
         if fatal:
             _box.fatal.set(count=1, first=now, how=how, place=place, **values)
         else:
-            cell = _box.exceptions.labels(captured.type, place, how)
+            cell = _box.exceptions.labels(*key)
             before = cell.get()
             cell.set(count=before["count"] + 1, first=before["first"] or now, **values)
     note("exception", "error", type=captured.type, message=captured.message, place=place, how=how)

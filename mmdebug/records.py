@@ -177,6 +177,7 @@ class Exit:
     parent: the parent's pid; `parent_service` its service
     oom_kills: the cgroup's counter of killed processes, before the process started and after it ended; None: not known
     max_rss: its peak of resident memory in bytes; 0 for not known
+    cgroup: the parent's memory cgroup, whose counter it is
     """
 
     status: int
@@ -187,6 +188,7 @@ class Exit:
     oom_kills_before: int | None = None
     oom_kills_after: int | None = None
     max_rss: int = 0
+    cgroup: str = ""
 
 
 @dataclass(frozen=True, slots=True)

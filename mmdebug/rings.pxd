@@ -96,6 +96,7 @@ cdef class Activity:
     cdef dict _fields
     cdef Py_ssize_t _slot
     cdef int64_t _epoch
+    cdef Py_ssize_t _again
 
 cdef Activity make_activity(Recorder recorder, object name, dict fields)
 
@@ -121,4 +122,5 @@ cdef class Recorder:
     cdef int _finish(self, Ring ring, char *target, uint64_t kind, Py_ssize_t end, bint cut, uint64_t thread, uint64_t where) except -1
     cdef int begin(self, Activity activity) except -1
     cdef int end(self, Activity activity) except -1
+    cdef int _log(self, object record) except -1
     cdef bint _arguments(self, object arguments) except -1

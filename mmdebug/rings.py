@@ -139,10 +139,12 @@ class Ring(Cell):
             start = head % capacity
             pad = capacity - start if start + size > capacity else 0
             after = head + pad + size
+            if tail > head or head - tail > capacity:
+                tail = head  # somebody wrote into our memory: begin afresh
             while after - tail > capacity:
                 step = w[8 + (tail % capacity >> 3)] & _LOW
                 if step < 8 or step & 7 or step > capacity:
-                    step = after - tail - size  # somebody wrote into our memory: begin afresh
+                    step = after - tail - size  # as above
                 tail = tail + step
             # Uncompiled, another thread may have come in.
             if w[0] == head:
@@ -228,7 +230,10 @@ class Slots(Cell):
 
 
 class Activity:
-    """What `Recorder.activity` returns: a context manager and decorator."""
+    """What `Recorder.activity` returns: a context manager and decorator.
+
+    One that is entered again while it is in progress stays the one that it is until its last end.
+    """
 
     def __init__(self) -> None:
         self._recorder: Any = None
@@ -236,15 +241,22 @@ class Activity:
         self._fields: Any = None
         self._slot = -1
         self._epoch = 0
+        self._again = 0
 
     def __enter__(self) -> Activity:
-        if self._recorder is not None:
-            self._recorder.begin(self)
+        if self._recorder is not None and self._recorder._on:
+            try:
+                self._recorder.begin(self)
+            except Exception:  # no memory or stack is left, say: the program is worth more than its record
+                pass
         return self
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
-        if self._slot >= 0:
-            self._recorder.end(self)
+        if self._slot >= 0 and self._recorder is not None:
+            try:
+                self._recorder.end(self)
+            except Exception:  # as above
+                pass
 
     def __call__(self, function: Any) -> Any:
         """Have each call of `function` be an activity of its own."""
@@ -262,6 +274,7 @@ def make_activity(recorder: Any, name: Any, fields: Any) -> Activity:
     made._fields = fields
     made._slot = -1
     made._epoch = 0
+    made._again = 0
     return made
 
 
@@ -316,7 +329,10 @@ class Recorder:
         `REFUSED` if something in them has to be cleaned first. Calls no Python code.
         """
         cut = False
-        for key, value in fields.items():
+        for name, value in fields.items():
+            if type(name) is not str:
+                return REFUSED
+            key = name
             if not cleaned and key not in self.keys:
                 return REFUSED
             kind = type(value)
@@ -362,17 +378,23 @@ class Recorder:
 
     def event(self, name: str, /, **fields: Any) -> None:
         """Note that something happened, with any fields; ``severity=`` is debug, info, warning or error."""
-        if self._on and not (self._plain(name) and self._write(self._info, EVENT, name, fields, False)):
-            # "severity" is not among the known keys, so it always comes here.
-            ring = self._ring(fields.pop("severity", "info"))
-            name, fields = self._sanitizer.event(name, fields)
-            self._write(ring, EVENT, name, fields, True)
+        try:
+            if self._on and not (self._plain(name) and self._write(self._info, EVENT, name, fields, False)):
+                # "severity" is not among the known keys, so it always comes here.
+                ring = self._ring(fields.pop("severity", "info"))
+                name, fields = self._sanitizer.event(name, fields)
+                self._write(ring, EVENT, name, fields, True)
+        except Exception:  # no memory or stack is left, say: the program is worth more than its record
+            pass
 
     def note(self, name: str, severity: str, fields: dict[str, Any]) -> None:
         """An event of the recorder's own."""
-        if self._on:
-            name, fields = self._sanitizer.event(name, fields)
-            self._write(self._ring(severity), NOTE, name, fields, True)
+        try:
+            if self._on:
+                name, fields = self._sanitizer.event(name, fields)
+                self._write(self._ring(severity), NOTE, name, fields, True)
+        except Exception:  # as above
+            pass
 
     def sample(self, fields: dict[str, Any]) -> None:
         """What the sampler saw; its keys and texts are the recorder's own."""
@@ -380,6 +402,8 @@ class Recorder:
             self._write(self._samples, SAMPLE, "", fields, True)
 
     def _ring(self, severity: Any) -> Any:
+        if type(severity) is not str:  # comparing it would call the program's code
+            return self._info
         if severity == "warning":
             return self._warning
         if severity == "error" or severity == "critical":
@@ -424,11 +448,11 @@ class Recorder:
 
     def activity(self, name: str, /, **fields: Any) -> Activity:
         """A context manager or decorator: what is inside is in progress, and is seen after a death."""
-        return make_activity(self if self._on else None, name, fields)
+        return make_activity(self, name, fields)
 
     @cython.locals(activity="Activity", slots="Slots", target="char *", at="Py_ssize_t", end="Py_ssize_t", cut="bint",
                    limit="Py_ssize_t", cleaned="bint", thread="uint64_t", where="uint64_t")  # fmt: skip
-    def begin(self, activity: Any) -> None:
+    def begin(self, activity: Any) -> int:
         name = activity._name
         cleaned = not self._plain(name)
         if cleaned:
@@ -438,6 +462,9 @@ class Recorder:
         slots = self._slots
         if not slots._ready():
             slots._wake()
+        if activity._slot >= 0 and activity._epoch == slots._epoch:
+            activity._again = activity._again + 1
+            return 0
         limit = slots._size - SLOT_HEAD
         # Compiled, no Python code runs from here on.
         if cython.compiled:
@@ -458,43 +485,61 @@ class Recorder:
             end = -end
         activity._slot = slots.enter(target, end, thread, where, cut)
         activity._epoch = slots._epoch
+        activity._again = 0
+        return 0
 
-    @cython.locals(activity="Activity", slots="Slots")
-    def end(self, activity: Any) -> None:
+    @cython.locals(activity="Activity", slots="Slots", slot="Py_ssize_t")
+    def end(self, activity: Any) -> int:
+        if activity._again > 0:
+            activity._again = activity._again - 1
+            return 0
         slots = self._slots
-        if slots is not None:
-            slots.leave(activity._slot, activity._epoch)
+        slot = activity._slot
         activity._slot = -1
+        if slots is not None:
+            slots.leave(slot, activity._epoch)
+        return 0
+
+    def log(self, record: Any) -> None:
+        """Note a log record. This is a handler's ``handle``: it takes no lock."""
+        if self._on:
+            try:
+                self._log(record)
+            except Exception:  # as in `event`; also what is no log record
+                pass
 
     @cython.locals(ring="Ring", target="char *", at="Py_ssize_t", cut="bint", end="Py_ssize_t", level="Py_ssize_t",
                    thread="uint64_t", where="uint64_t", attributes=dict)  # fmt: skip
-    def log(self, record: Any) -> None:
-        """Note a log record. This is a handler's ``handle``: it takes no lock."""
-        if not self._on:
-            return
+    def _log(self, record: Any) -> None:
         attributes = record.__dict__
-        message = attributes["msg"]
+        message = attributes.get("msg")
         extras = None
         if (
             # What a formatter before us has left in it is not the program's.
             len(attributes) - ("message" in attributes) - ("asctime" in attributes) == self._standard
-            and not attributes["exc_info"]
+            and not attributes.get("exc_info", True)
             and type(message) is str
             and message in self.templates
-            and self._arguments(attributes["args"])
+            and self._arguments(attributes.get("args"))
         ):
-            if attributes["args"]:
-                message = message % attributes["args"]
+            if attributes.get("args"):
+                try:
+                    message = message % attributes["args"]
+                except Exception:  # they don't fit it
+                    message, extras = self._logs(record)
         else:
             message, extras = self._logs(record)
-        logger = attributes["name"]
-        place = attributes["filename"]
-        function = attributes["funcName"]
+        logger = attributes.get("name")
+        place = attributes.get("filename")
+        function = attributes.get("funcName")
         if not (self._plain(logger) and self._plain(place) and self._plain(function)):
             logger, place = self._sanitizer.text(logger), self._sanitizer.text(place)
             function = self._sanitizer.text(function)
-        level = attributes["levelno"]
-        line = attributes["lineno"]
+        severity = attributes.get("levelno")
+        level = 20  # logging.INFO, for one that has none
+        if isinstance(severity, int) and fits(severity):
+            level = severity
+        line = attributes.get("lineno")
         if type(line) is not int or not fits(line):
             line = 0
         if level >= 40:

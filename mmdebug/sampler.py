@@ -7,7 +7,6 @@ imports nothing. Cost: about 0.1 ms a second.
 
 from __future__ import annotations
 
-import gc
 import os
 import re
 import sys
@@ -18,96 +17,16 @@ from typing import Any
 from mmstats.instrument import runtime
 
 from . import native, recorder
+from .mainloop import MainLoop
 
 #: Seconds between two samples.
 INTERVAL = 1.0
+#: Seconds between two looks at greenlets and tasks, at least.
+CLOSELY = 10.0
 #: Series that a sample names as moved; it counts the others.
 MOVED = 40
 
 _NOT_ZERO = re.compile(rb"[^\0]+")
-
-
-class Lag:
-    """How long the main thread's event loop or hub takes to come round to a callback."""
-
-    def __init__(self, inherited: Any = None) -> None:
-        """`inherited` is a loop of the parent's, which a child that was forked in its midst has in its frames."""
-        self._inherited = inherited
-        self._asked = 0.0
-        self._answered = True
-        self.seconds = 0.0
-        self._hub: Any = None
-        self._loop: Any = None
-        self._next_search = 0.0
-
-    def _answer(self) -> None:
-        self.seconds = time.monotonic() - self._asked
-        self._answered = True
-
-    def ask(self) -> float | None:
-        """The lag so far, in seconds; None where there is neither a loop nor a hub."""
-        now = time.monotonic()
-        if not self._answered and self._turning():
-            return now - self._asked
-        call = self._caller()
-        if call is None:
-            return None
-        found = self.seconds
-        self._asked, self._answered = now, False
-        try:
-            call(self._answer)
-        except Exception:  # the loop was closed, or the hub destroyed, a moment ago
-            self._answered = True
-            self._hub = self._loop = None
-        return found
-
-    def _turning(self) -> bool:
-        """Whether the one that was asked could still answer: a loop that was stopped is not late."""
-        if self._loop is not None:
-            return bool(self._loop.is_running())
-        return self._hub is not None and not self._hub.dead
-
-    def _caller(self) -> Callable[[Callable[[], None]], Any] | None:
-        if self._loop is not None and self._loop.is_running():
-            return self._loop.call_soon_threadsafe  # type: ignore[no-any-return]
-        self._loop = running_loop()
-        if self._loop is self._inherited:
-            self._loop = None
-        if self._loop is not None:
-            return self._loop.call_soon_threadsafe  # type: ignore[no-any-return]
-        began = time.monotonic()
-        if (self._hub is None or self._hub.dead) and began >= self._next_search:
-            self._hub = _hub()
-            self._next_search = time.monotonic() + (time.monotonic() - began) / runtime.SHARE
-        loop = getattr(self._hub, "loop", None)
-        return getattr(loop, "run_callback_threadsafe", None)
-
-
-def running_loop() -> Any:
-    """The asyncio loop that the main thread runs, found in its frames."""
-    if "asyncio" not in sys.modules:
-        return None
-    frame = sys._current_frames().get(native.main_ident())
-    for _ in range(200):
-        if frame is None:
-            return None
-        if frame.f_code.co_name == "run_forever" and "asyncio" in frame.f_code.co_filename:
-            return frame.f_locals.get("self")
-        frame = frame.f_back
-    return None
-
-
-def _hub() -> Any:
-    """gevent's hub of the main thread, if there is one already."""
-    module = sys.modules.get("gevent.hub")
-    hub_type = getattr(module, "Hub", None)
-    if hub_type is None:
-        return None
-    for found in gc.get_referrers(hub_type):
-        # By its real type: to ask for __class__ calls the program's code.
-        if issubclass(type(found), hub_type) and found.thread_ident == native.main_ident() and not found.dead:
-            return found
-    return None
 
 
 class Sampler:
@@ -115,6 +34,7 @@ class Sampler:
 
     refresh: called at each sample
     measure_lag: whether to ask the main thread's loop or hub how late it is; False where it stands still by design
+    closely: called every `CLOSELY` seconds, or more rarely if it takes long, in the main thread's loop or hub
     """
 
     def __init__(
@@ -124,13 +44,16 @@ class Sampler:
         refresh: Callable[[], None],
         interval: float = INTERVAL,
         measure_lag: bool = True,
+        closely: Callable[[], None] | None = None,
     ) -> None:
         self.measure_lag = measure_lag
+        self._closely = closely
+        self._next_close = 0.0
         self._registry = registry
         self._refresh = refresh
         self.interval = interval
         self._runtime = instrument
-        self._lag = Lag()
+        self._main = MainLoop()
         self._wake: Any = None
         self._ended: Any = None
         self._start = 0
@@ -145,7 +68,8 @@ class Sampler:
         ended.acquire()
         try:
             native.start_thread(self._run, wake, ended, delay)
-        except RuntimeError:  # no more threads, or the interpreter is at its end: then nothing is sampled
+        except RuntimeError as error:  # no more threads, or the interpreter is at its end: then nothing is sampled
+            self._failed(error)
             return
         self._wake, self._ended = wake, ended
 
@@ -163,7 +87,7 @@ class Sampler:
         """In a forked child: the thread is the parent's."""
         self._wake = self._ended = None
         self._values = b""
-        self._lag = Lag(running_loop())
+        self._main = MainLoop(inherited=True)
 
     _ident = 0
     _native_id = 0
@@ -201,7 +125,11 @@ class Sampler:
             self._failed(error)
         now = time.time_ns()
         try:
-            values: dict[str, Any] = dict(self._runtime.look(self._lag.ask() if self.measure_lag else None))
+            lag = self._main.lag() if self.measure_lag else None
+            if lag is not None and time.monotonic() >= self._next_close:
+                self._next_close = time.monotonic() + CLOSELY
+                self._main.call(self._look_closely)
+            values: dict[str, Any] = dict(self._runtime.look(lag))
             moved = self._moved()
             values["moved"] = " ".join([_base36(offset) for offset in moved[:MOVED]])
             if len(moved) > MOVED:
@@ -209,6 +137,18 @@ class Sampler:
             recorder.recorder.sample(values)
         finally:
             self._registry.beat(now)
+
+    def _look_closely(self) -> None:
+        """What is only safe in the main thread's loop or hub, and may take some milliseconds there."""
+        began = time.monotonic()
+        try:
+            self._runtime.count()
+            if self._closely is not None:
+                self._closely()
+        except Exception as error:  # the loop must not see it
+            self._failed(error)
+        took = time.monotonic() - began
+        self._next_close = began + max(CLOSELY, took / runtime.SHARE)
 
     def _moved(self) -> list[int]:
         """Where in the stat file values have changed since the last sample: offsets of runs of bytes."""

@@ -11,8 +11,9 @@ from typing import Any
 
 from mmstats import redact
 
-from .layout import MAX_NAME
+from .layout import MAX_KEY, MAX_NAME
 from .records import Value
+from .safetext import MARGIN, redacted
 
 #: Keys, texts and log messages that are remembered to be harmless; beyond that all is forgotten.
 REMEMBERED = 4096
@@ -21,6 +22,12 @@ MEMORABLE = 256
 
 _KEY = re.compile(r"[A-Za-z_][\w.-]{0,63}\Z", re.ASCII)
 _PLACEHOLDER = re.compile(r"%(?:\([^)]*\))?[#0\- +]*(?:\*|\d+)?(?:\.(?:\*|\d+))?[hlL]?[a-zA-Z%]")
+
+#: What `harmless_template` puts into a message's places, and how many of these one may have.
+_WORDS = ("", "aB3dE6gH9jK2", "password", "Bearer", "Basic")
+_SECRETS = ("aB3dE6gH9j", "aB3dE6gH9j.aB3dE6gH9j.aB3dE6gH9")
+_NUMBER = "7391"
+_PLACES = 16
 
 
 class Sanitizer:
@@ -40,12 +47,14 @@ class Sanitizer:
 
     def key(self, key: str) -> str:
         """The name of a field."""
-        if _KEY.match(key):
+        if type(key) is not str:
+            key = str.__str__(key)  # an exact one, which calls no code of the program
+        if _KEY.match(key) and redact.text(key) == key:
             # What is called "severity" is never taken as it is: see `Recorder.event`.
             if key != "severity" and not secret_name(key):
                 self._remember(self.keys, key)
             return key
-        return encodable(key)[:64]
+        return self.text(key)[:MAX_KEY]
 
     def field(self, key: str, value: Any) -> Value:
         """The value of a field of this name."""
@@ -67,8 +76,9 @@ class Sanitizer:
             from .saferepr import saferepr
 
             return encodable(saferepr(value))[:MAX_NAME]
-        # Cut first: to look for secrets takes time in proportion.
-        clean = redact.text(encodable(value[:MAX_NAME]))
+        # Cut first: to look for secrets takes time in proportion. One character too many says that it was cut.
+        piece = value[: MAX_NAME + 1 + MARGIN]
+        clean = redacted(encodable(piece), len(value) - len(piece), MAX_NAME + 1)
         if clean == value and len(value) <= MEMORABLE:
             self._remember(self.texts, value)
         return clean
@@ -104,7 +114,9 @@ def harmless_template(message: str) -> bool:
     So no place may be next to a letter that it could make a token with, nor before a sign that
     would make a name of it, nor after one that follows a secret name.
     """
-    filled, done = [], 0
+    parts: list[str] = []
+    places: list[str] = []
+    done = 0
     for match in _PLACEHOLDER.finditer(message):
         if match.group() == "%%":
             continue
@@ -115,7 +127,28 @@ def harmless_template(message: str) -> bool:
         following = message[match.end() : match.end() + 1]
         if following.isalnum() or following in ("_", "-", "+", "/", "%"):
             return False
-        filled += [message[done : match.start()], "aB3dE6gH9jK2"]
+        parts.append(message[done : match.start()])
+        places.append(match.group()[-1])
         done = match.end()
-    whole = "".join(filled) + message[done:]
-    return redact.text(whole) == whole and encodable(whole) == whole and "//" not in whole
+    parts.append(message[done:])
+    if len(places) > _PLACES or "//" in message or encodable(message) != message:
+        return False
+    harmless = "".join([part + value for part, value in zip(parts, ["ok"] * len(places) + [""], strict=True)])
+    if redact.text(harmless) != harmless:
+        return False  # it holds what looks like a secret itself
+    # Every other place gets a word that makes a secret of what follows, the others what a secret can look
+    # like, and what is to be a number gets one. None of these may be taken for a secret where it stands.
+    for word in _WORDS:
+        for turn in (0, 1):
+            for secret in _SECRETS:
+                values = [
+                    repr(value) if kind in "ra" else value if kind == "s" else _NUMBER
+                    for kind, value in zip(
+                        places, [word if n % 2 == turn else secret for n in range(len(places))], strict=True
+                    )
+                ]
+                whole = "".join([part + value for part, value in zip(parts, [*values, ""], strict=True)])
+                clean = redact.text(whole)
+                if any(clean.count(text) != whole.count(text) for text in (secret, _NUMBER)):
+                    return False
+    return True

@@ -24,6 +24,7 @@ class Evidence:
     memory_limit: bytes, of the cgroup
     address_limit: bytes, of RLIMIT_AS
     truncated_boot: whether the machine went down under it: the file is of an earlier boot
+    command: its command line
     fault_handler: whether faulthandler was on, ready to write its text; None is not known
     """
 
@@ -48,6 +49,7 @@ class Evidence:
     address_limit: int | None = None
     truncated_boot: bool = False
     fault_handler: bool | None = None
+    command: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

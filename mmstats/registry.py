@@ -35,7 +35,8 @@ OVERFLOW_FAMILY = layout.Family(
     flags=layout.DESCRIPTIVE,
 )  # fmt: skip
 
-_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+#: Whose lines no warning is about.
+_PACKAGES = ("mmstats", "mmdebug")
 
 _registries: dict[tuple[str | None, str | None], Registry] = {}
 _registries_lock = _thread.RLock()
@@ -531,15 +532,21 @@ def _close_all() -> None:
 def _warn(message: str) -> None:
     """Warn, at the program's own line; where warnings are errors, say it on stderr instead."""
     level, frame = 2, sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _PACKAGES:
         level, frame = level + 1, frame.f_back
     try:
         warnings.warn(message, RuntimeWarning, stacklevel=level)
-    except RuntimeWarning:
-        try:
+    except Exception:  # warnings are errors, or stderr is closed, or the program's way to show them fails
+        complain(message)
+
+
+def complain(message: str) -> None:
+    """Say it on stderr. Never raises."""
+    try:
+        if sys.stderr is not None:  # print would take stdout then
             print(message, file=sys.stderr)
-        except (OSError, ValueError, AttributeError):
-            pass  # there is nowhere left to say it
+    except Exception:  # there is nowhere left to say it
+        pass
 
 
 def disk_limit(variable: str = "MMSTATS_MAX_BYTES", default: int = DEFAULT_LIMIT) -> int:

@@ -120,9 +120,9 @@ def prune_service(home: str, service: str) -> list[Dead]:
     except OSError:
         return []
     for name in names:
-        if name.startswith(".") and name.endswith(".tmp") and service_of(name[1:-4]) == service:
-            _remove_unfinished(os.path.join(home, name))
-        elif name.endswith(layout.COMPANIONS) and service_of(os.path.splitext(name)[0] + layout.SUFFIX) == service:
+        if name.startswith(".") and name.endswith(".tmp") and service_of(_stat_file(name[1:-4])) == service:
+            remove_unfinished(os.path.join(home, name))
+        elif name.endswith(layout.COMPANIONS) and service_of(_stat_file(name)) == service:
             _remove_orphan(os.path.join(home, name))
     mine = [os.path.join(home, name) for name in names if service_of(name) == service]
     if not mine:
@@ -143,20 +143,35 @@ def service_of(name: str) -> str | None:
     return parts[0] if len(parts) == 3 and parts[1].isdigit() and len(parts[2]) == 8 else None
 
 
+def _stat_file(name: str) -> str:
+    """The stat file that goes with a file of this name: itself, unless that is a companion's."""
+    stem, suffix = os.path.splitext(name)
+    return stem + layout.SUFFIX if suffix in layout.COMPANIONS else name
+
+
 def _remove_orphan(path: str) -> None:
-    """Delete what lay beside a stat file that is gone, if the process of its name is gone too."""
-    stem = os.path.splitext(path)[0]
-    if os.path.lexists(stem + layout.SUFFIX):
+    """Delete what lay beside a stat file that is gone, if its process is gone too."""
+    if os.path.lexists(_stat_file(path)):
         return
     try:
-        pid = int(stem.rsplit("-", 2)[1])
-        if time.time() - os.lstat(path).st_mtime > STALE and process.start_ticks(pid) is None:
+        if time.time() - os.lstat(path).st_mtime > STALE and _orphaned(path):
             os.unlink(path)
     except (OSError, ValueError):
         pass  # somebody else was faster
 
 
-def _remove_unfinished(path: str) -> None:
+def _orphaned(path: str) -> bool:
+    """Whether the process is gone that made a companion. Raises `OSError` and `ValueError`."""
+    stem = os.path.splitext(path)[0]
+    for other in companions(_stat_file(path)):
+        try:
+            return writer_of(other)[1].alive is False
+        except (OSError, FormatError):
+            continue  # there is none, or nothing in it tells who made it: then the name has to do
+    return process.start_ticks(int(stem.rsplit("-", 2)[1])) is None
+
+
+def remove_unfinished(path: str) -> None:
     """Delete what a process left that was killed while it made its file, but not one that was stopped."""
     try:
         if time.time() - os.lstat(path).st_mtime > STALE and not _being_made(path):
@@ -175,7 +190,7 @@ def _being_made(path: str) -> bool:
 def free_name(home: str, name: str, pid: int) -> str:
     """`name`, or `name` with the pid in it where a file of that name may belong to somebody alive."""
     path = os.path.join(home, name)
-    _remove_unfinished(os.path.join(home, f".{name}.tmp"))
+    remove_unfinished(os.path.join(home, f".{name}.tmp"))
     if not os.path.lexists(path):
         return name
     try:

@@ -95,7 +95,8 @@ def ended_badly(state: str, ended: Exit | None, asked: int | None = None) -> boo
     if asked is not None and _soon(asked, ended.time):
         requested.update(ASKING)
     if code >= 0:
-        return code != 0 and requested.isdisjoint(ASKING)
+        # A worker that gunicorn aborts may still leave with 0.
+        return (code != 0 or signal.SIGABRT in requested) and requested.isdisjoint(ASKING)
     if -code in (*ASKING, signal.SIGHUP):
         # Python's own end by Ctrl-C closes the file and then comes by the signal.
         return not (-code in requested or state == "closed")

@@ -122,17 +122,17 @@ def sentence(event: Event) -> str:
     return " ".join([part for part in parts if part]) + (" [cut]" if event.cut else "")
 
 
-def commands(path: str, *, bundled: bool = False) -> list[tuple[str, str]]:
+def commands(found: PostMortem, *, bundled: bool = False) -> list[tuple[str, str]]:
     """Where the rest is: commands, and what each one shows."""
-    target = text.printable(shlex.quote(path))
-    found = [
-        (f"mmdebug postmortem {target} --html report.html", "all of it, as a page"),
-        (f"mmdebug postmortem {target} --pdb", "walk the recorded frames and their locals"),
-        (f"mmdebug events {target}", "all its events"),
-    ]
+    target = text.printable(shlex.quote(found.path))
+    several = [(f"mmdebug postmortem {target} --html report.html", "all of it, as a page")]
+    if any(record.error is not None for record in found.exceptions):
+        several.append((f"mmdebug postmortem {target} --pdb", "walk the recorded frames and their locals"))
+    if found.events:
+        several.append((f"mmdebug events {target}", "all its events"))
     if not bundled:
-        found.append((f"mmstats show {target} --all", "all its stats"))
-    return found
+        several.append((f"mmstats show {target} --all", "all its stats"))
+    return several
 
 
 # Times.

@@ -91,7 +91,7 @@ def _context(found: PostMortem, bundle: Manifest | None, now: int | None) -> dic
         "stats": rows_of(found.stats, False, everything=True),
         "timeline": timeline(found.events, found.samples, end),
         "notes": list(notes(found, bundle)),
-        "commands": content.commands(found.path, bundled=bundle is not None),
+        "commands": content.commands(found, bundled=bundle is not None),
         "moment": content.moment,
         "relative": lambda ns: content.relative(ns, end),
         "lasted": lambda ns: content.lasted(ns, end),

@@ -14,6 +14,7 @@ from mmstats.commands import text
 from mmstats.commands.console import Console, identity
 from mmstats.commands.show import rows_of
 
+from ..clues import OF_SAMPLER
 from ..compare import Series, standouts
 from ..diagnosis import Cause
 from ..ending import End, end_of
@@ -348,10 +349,13 @@ def _stats(page: Page) -> None:
     if odd and limits is not ALL:
         return
     stats = rows_of(found.stats, page.console.ascii_only, everything=limits is ALL)
+    # The sampler's own always move, and must not push out what the program counts.
+    named = sorted(_named(stats), key=lambda pair: pair[0].startswith(OF_SAMPLER))
     moved = {text.printable(name) for name in content.moved(found)}
-    last = [row for name, row in _named(stats) if name in moved]
-    if last and limits is not ALL:
-        stats = last
+    last = [(name, row) for name, row in named if name in moved]
+    stats = [row for _, row in named]
+    if limits is not ALL and any(not name.startswith(OF_SAMPLER) for name, _ in last):
+        stats = [row for _, row in last]
         page.heading("The stats that moved last")
     else:
         page.heading("Its last stats")
@@ -411,7 +415,7 @@ def _rest(page: Page, bundle: Manifest | None) -> None:
     for note in notes(page.found, bundle):
         page.paragraph(note, "note: ", "      ")
     page.console.heading("Where to look for the rest")
-    rows = content.commands(page.found.path, bundled=bundle is not None)
+    rows = content.commands(page.found, bundled=bundle is not None)
     page.console.table(("", ""), [(f"  {command}", what) for command, what in rows])
 
 

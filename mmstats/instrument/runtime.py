@@ -19,6 +19,9 @@ from mmstats.model import BaseMmStats
 #: The part of a CPU that counting greenlets, tasks and descriptors may take.
 SHARE = 0.0005
 
+#: Blocks of memory beyond which nobody looks through all objects: that would hold everything up for over 10 ms.
+MAX_BLOCKS = 1_000_000
+
 _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 
@@ -79,10 +82,9 @@ class Rarely:
 
 
 def greenlet_count() -> int:
-    """All greenlets of the process that have not ended; -1 where there are none of that kind."""
-    module = sys.modules.get("greenlet")
-    kind = getattr(module, "greenlet", None)
-    if kind is None:
+    """All greenlets of the process that have not ended; -1 where there are none, or too much to look through."""
+    kind = getattr(sys.modules.get("greenlet"), "greenlet", None)
+    if kind is None or sys.getallocatedblocks() > MAX_BLOCKS:
         return -1
     # By their real types: to ask lazy objects and proxies for their __class__ calls the program's code.
     return sum([issubclass(type(found), kind) and not found.dead for found in gc.get_objects()])
@@ -94,12 +96,10 @@ def task_count() -> int:
     if tasks is None:
         return -1
     known: Any = getattr(tasks, "_scheduled_tasks", None) or getattr(tasks, "_all_tasks", ())
-    for _ in range(3):
-        try:
-            return sum([not task.done() for task in list(known)])
-        except RuntimeError:
-            continue  # a task was made meanwhile
-    return -1
+    try:
+        return sum([not task.done() for task in list(known)])
+    except RuntimeError:
+        return -1  # another thread made one meanwhile
 
 
 class Runtime:
@@ -108,13 +108,19 @@ class Runtime:
     def __init__(self, path: str | None = None) -> None:
         """`path` is the directory of the stat file, if not the usual one."""
         self.stats = RuntimeStats(path)
-        self._counts = {
-            "greenlets": (self.stats.greenlets, Rarely(greenlet_count, 10.0)),
-            "tasks": (self.stats.tasks, Rarely(task_count)),
-            "fds": (self.stats.fds, Rarely(fd_count)),
-        }
+        self._fds = Rarely(fd_count)
+        self._counts = {"greenlets": -1, "tasks": -1}
         self._cpu = 0.0
         self._collections = [0, 0, 0]
+
+    def count(self) -> None:
+        """Count greenlets and tasks, for the next `look`.
+
+        To be called in the main thread's hub or loop: elsewhere the last reference to an object could be
+        ours for a moment, and it would end in a thread that is not its own.
+        """
+        self._counts["greenlets"] = greenlet_count()
+        self._counts["tasks"] = task_count()
 
     def look(self, lag: float | None = None) -> dict[str, float]:
         """Read everything, keep it, and return it; `lag` of the event loop is known to the caller only."""
@@ -126,8 +132,10 @@ class Runtime:
         values = {"rss": float(rss()), "cpu": round(cpu, 6), "threads": float(thread_count())}
         stats.rss.set(values["rss"])
         stats.threads.set(values["threads"])
-        for name, (gauge, count) in self._counts.items():
-            found = count.get()
+        self._counts["fds"] = self._fds.get()
+        gauges = {"greenlets": stats.greenlets, "tasks": stats.tasks, "fds": stats.fds}
+        for name, gauge in gauges.items():
+            found = self._counts[name]
             if found >= 0:
                 gauge.set(found)
                 values[name] = found

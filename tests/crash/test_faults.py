@@ -97,7 +97,8 @@ def test_the_other_fatal_signals_tell_theirs(
         {cause}
     work()
     """, number)  # fmt: skip
-    assert read(path).headline == f"Fatal Python error: {headline}"
+    # 3.12 spells one of them otherwise.
+    assert read(path).headline.replace("Floating-point", "Floating point") == f"Fatal Python error: {headline}"
     assert current(read(path)) == ["work", "<module>"]
 
 

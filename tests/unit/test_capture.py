@@ -549,3 +549,21 @@ def test_the_least_limit_always_has_type_and_message() -> None:
     assert found.type.startswith("shop.Error") and found.message
     with pytest.raises(ValueError, match="give it 512"):
         encode(nasty, 10)
+
+
+def test_what_was_typed_into_ipython_is_no_local_of_a_module() -> None:
+    names = {
+        "_ih": ["%env API x"],
+        "In": ["secret text"],
+        "_i12": "secret text",
+        "_i": "x",
+        "_": 1,
+        "__": 2,
+        "Out": {1: 2},
+    }
+    space = {**names, "data": 7, "_own": 8}
+    try:
+        exec(compile("1 / 0", "<cell>", "exec"), space)
+    except ZeroDivisionError as error:
+        found = capture(error)
+    assert dict(found.frames[-1].locals) == {"data": "7", "_own": "8"}

@@ -433,8 +433,8 @@ def test_of_children_that_were_killed_together_each_shows_that_the_count_rose(mo
     monkeypatch.setattr(children, "memory_cgroup", lambda: group)
     ledger = children.Ledger()
     group.oom_kills = 7
-    assert ledger.count_kills() == (5, 7)
-    assert ledger.count_kills() == (5, 7)
+    assert ledger.count_kills()[:2] == (5, 7)
+    assert ledger.count_kills()[:2] == (5, 7)
 
 
 def test_an_oom_kill_of_yesterday_is_not_of_today(monkeypatch):
@@ -443,9 +443,9 @@ def test_an_oom_kill_of_yesterday_is_not_of_today(monkeypatch):
     monkeypatch.setattr(children.time, "time_ns", lambda: now[0])
     ledger = children.Ledger()
     group.oom_kills = 6
-    assert ledger.count_kills() == (5, 6)
+    assert ledger.count_kills()[:2] == (5, 6)
     now[0] += 86400 * 10**9
-    assert ledger.count_kills() == (6, 6)
+    assert ledger.count_kills()[:2] == (6, 6)
 
 
 def test_counts_of_another_cgroup_are_not_compared(monkeypatch):
@@ -453,9 +453,9 @@ def test_counts_of_another_cgroup_are_not_compared(monkeypatch):
     monkeypatch.setattr(children, "memory_cgroup", lambda: group)
     ledger = children.Ledger()
     group.path, group.oom_kills = "/other", 9
-    assert ledger.count_kills() == (None, 9)
+    assert ledger.count_kills()[:2] == (None, 9)
     monkeypatch.setattr(children, "memory_cgroup", lambda: None)
-    assert ledger.count_kills() == (None, None)
+    assert ledger.count_kills()[:2] == (None, None)
 
 
 def test_what_is_remembered_of_strangers_has_a_bound():

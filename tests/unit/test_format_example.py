@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import struct
 from pathlib import Path
@@ -10,6 +11,10 @@ from typing import Any
 
 import pytest
 
+from mmdebug import errorcodec, exits, parked
+from mmdebug import layout as box_layout
+from mmdebug.box import Box
+from mmdebug.records import CapturedError, Exit, FaultFrame, Frame, ParkedGroup, SignalSent
 from mmstats import identity as identity_module
 from mmstats import layout, process, registry
 
@@ -262,11 +267,13 @@ def test_the_tables_of_codes_are_the_codes() -> None:
     assert _codes(("code", "cell type")) == layout.CELLS
     assert _codes(("code", "column type")) == layout.COLUMN_TYPES
     tags = {name: code for code, name in _codes(("tag", "name", "in")).items()}
-    assert len(tags) == 10
-    assert tags == {name: getattr(layout, name) for name in tags}
+    assert len(tags) == 12
+    of_boxes = {"SIZE": box_layout.SIZE, "COUNT": box_layout.COUNT}
+    assert tags == {name: of_boxes.get(name) or getattr(layout, name) for name in tags}
     kinds = _table("kind", "name", "where", "flags")
     assert {row[1]: int(row[0]) for row in kinds} == {
         "padding": layout.PADDING, "identity": layout.IDENTITY, "family": layout.FAMILY, "series": layout.SERIES,
+        "ring": box_layout.RING, "slots": box_layout.SLOTS,
     }  # fmt: skip
     flags = {name: int(bit) for row in kinds for bit, name in re.findall(r"(\d+) `(\w+)`", row[3])}
     assert flags == {name: getattr(layout, name) for name in ("DESCRIPTIVE", "STATIC", "STAMPED", "OVERFLOW")}
@@ -314,3 +321,99 @@ def test_the_table_of_verdicts_is_what_is_judged() -> None:
         )  # fmt: skip
         assert {"alive": True, "dead": False, "unknown": None}[row[8]] is verdict.alive, (inputs, row)
     assert used == {row[0] for row in rows}, "a row that never decides"
+
+
+# The box.
+
+
+def test_the_tables_of_codes_of_a_box_are_the_codes() -> None:
+    kinds = {name: code for code, name in _codes(("ring kind", "name", "fields")).items()}
+    assert kinds == {name: getattr(box_layout, name) for name in ("PADDING", "EVENT", "LOG", "NOTE", "SAMPLE")}
+    types = {name: code for code, name in _codes(("field type", "name", "value")).items()}
+    assert types == {name: getattr(box_layout, name) for name in ("TEXT", "INTEGER", "FLOAT", "BOOL", "NONE")}
+    assert f"with {box_layout.CUT} added, the value was cut" in TEXT
+    limits = {_plain(row[0]): int(_plain(row[1]).split()[0]) for row in _table("box limit", "value", "what")}
+    assert limits == {
+        name: getattr(box_layout, name)
+        for name in ("MAX_RING", "MAX_SLOTS", "MAX_SLOT", "MAX_RECORD", "MAX_PLACES", "MAX_FIELDS")
+    }
+    assert f"{box_layout.MAX_KEY} bytes for a key" in TEXT
+    assert f"{box_layout.MAX_NAME:,} for the first field and {box_layout.MAX_TEXT} for other texts" in TEXT
+    assert f"takes {box_layout.HEAD} + `SIZE` bytes" in TEXT
+    assert f"takes {box_layout.HEAD} + `COUNT` \u00d7 `SIZE` bytes" in TEXT
+
+
+def test_the_places_of_a_box_are_what_a_recorder_makes() -> None:
+    box = Box(registry.Registry(None, None, None, False), dict)
+    made: dict[str, Any] = {name: entry.family for name, entry in box._entries.items()}
+    shown: dict[str, str] = {}
+    for names, kind, _ in _table("name", "kind", "holds"):
+        shown.update(dict.fromkeys([_plain(name) for name in names.split(", ")], kind))
+    assert shown == {name: family.cell for name, family in made.items() if family.cell in ("ring", "slots")}
+    for name, kind, labels, columns in _table("name", "kind", "labels", "columns"):
+        family = made[_plain(name)]
+        assert family.kind == kind
+        assert family.labelnames == tuple(re.findall(r"`(\w+)`", labels))
+        if kind == "struct":
+            ours = {column.name for column in family.columns}
+            said = set(re.findall(r"`(\w+)`", columns))
+            assert said == ours if "the same" not in columns else said < ours
+        del made[_plain(name)]
+    assert {name for name, family in made.items() if family.cell not in ("ring", "slots")} <= {"mmstats.overflow"}
+
+
+def test_a_ring_and_its_records_lie_as_the_page_says() -> None:
+    ring = struct.pack("<IBBxxQQQ", 64, 1, 1, 11, 12, 13)
+    fields = struct.pack("<BBH", 1, 0, 3) + b"abc" + struct.pack("<BBH", 2, 1, 8) + b"n" + struct.pack("<q", -5)
+    fields += struct.pack("<BBH", 5, 1, 0) + b"x"
+    record = (ring + fields).ljust(64, b"\0")
+    data = bytearray(16384)
+    data[-8:] = struct.pack("<IBBxx", 8, 0, 0)  # padding
+    data[:64] = record
+    head = struct.pack("<QQQQ", 16384 + 64, 16384 - 8, 16384, 2)
+    family = box_layout.RingFamily("events.info", 16384)
+    state = box_layout.decode_ring_state(head, family)
+    found, damaged = box_layout.decode_ring(bytes(data), state, state.tail)
+    fields_found: list[box_layout.Field] = [("", "abc"), ("n", -5), ("x", None)]
+    assert (found, damaged) == ([box_layout.RingRecord(1, 11, 12, 13, True, fields_found)], 0)
+    assert (box_layout.RECORD_HEAD, box_layout.SLOT_HEAD) == (32, 48)
+
+
+def test_slots_lie_as_the_page_says() -> None:
+    name = struct.pack("<BBH", 1, 0, 3) + b"abc"
+    taken = struct.pack("<QQQQQII", 7, 7, 21, 22, 23, len(name), 0) + name
+    free = struct.pack("<QQ", 8, 0)
+    table = struct.pack("<QQQ", 2, 256, 0).ljust(64, b"\0") + taken.ljust(256, b"\0") + free.ljust(256, b"\0")
+    family = box_layout.SlotsFamily("activities", 2, 256)
+    assert family.cell_size == len(table)
+    found, damaged = box_layout.decode_slots(table, table, table, family)
+    assert (found, damaged) == ([box_layout.SlotRecord(7, 21, 22, 23, False, [("", "abc")])], 0)
+
+
+def test_the_json_of_an_exception_has_the_keys_of_the_page() -> None:
+    inner = CapturedError("E", "m")
+    whole = CapturedError(
+        "E", "m", (Frame("f", "g", 3, ((3, "x"),), {"a": "1"}, 2),), 4, ("note",), inner, inner, (inner,), 5, 1
+    )
+    document = json.loads(errorcodec.encode(whole, 1 << 20))
+    keys = {name for row in _table("JSON key", "value") for name in re.findall(r"`(\w+)`", row[0])}
+    assert set(document) == keys
+    assert document["frames"] == [["f", "g", 3, [[3, "x"]], {"a": "1"}, 2]]
+    assert f"at most {errorcodec.LARGEST:,} bytes" in TEXT
+    assert f"at most {errorcodec._DEEPEST} deep" in TEXT
+
+
+def test_the_json_of_what_waits_is_that_of_the_page() -> None:
+    group = ParkedGroup("task", 3, (FaultFrame("f", 1, "outer"), FaultFrame("f", 2, "inner")))
+    assert json.loads(parked.encode([group], 1000)) == [["task", 3, [["f", 1, "outer"], ["f", 2, "inner"]]]]
+    assert f"at most {parked.MAX_GROUPS}. A group" in TEXT
+    assert f"at most {parked.MAX_FRAMES} frames" in TEXT
+
+
+def test_the_record_of_an_exit_has_the_texts_of_the_page() -> None:
+    ended = Exit(9, 1, 2, "web", (SignalSent(3, 15),), 4, 5, 6, "/sys/fs/cgroup/web")
+    made = [re.sub(r"\d+", "", text).partition("=")[0] for text in exits.encode_exit(ended)]
+    shown = [re.match(r"`(\w+)=", row[0]) for row in _table("text", "meaning")]
+    assert made == [match[1] for match in shown if match is not None]
+    assert (exits.EXIT, exits.REPORTED) == ("exit", "reported")
+    assert f"the last {exits.SIGNALS} of those" in TEXT

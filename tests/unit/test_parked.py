@@ -53,7 +53,9 @@ def test_what_waited_is_told_after_a_kill(
 ) -> None:
     # The first look may come before anything waits, and the next one only after ten seconds.
     program = run(
-        source.replace("mmdebug.install(", "import mmdebug.installation as i; i.PARKED = 0.1; mmdebug.install(")
+        source.replace(
+            "mmdebug.install(", "import mmdebug.sampler as s; s.CLOSELY = 0.1; s.runtime.SHARE = 1; mmdebug.install("
+        )
     )
     program.line()
     found = mmdebug.process("web", home)

@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
-from examples import END, SECOND, bare, error, rich
+from examples import END, SECOND, bare, error, rich, snapshot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -84,6 +84,15 @@ def test_without_siblings_the_stats_that_moved_last_are_shown() -> None:
     shown = text_of(dataclasses.replace(rich(), siblings=()))
     assert "The stats that moved last" in shown
     assert re.search(r"requests +36,000", shown) and "steady" not in shown
+
+
+def test_what_the_program_counts_is_not_pushed_out_by_the_samplers_own_stats() -> None:
+    found = rich()
+    assert found.box is not None
+    own = {f"runtime.{name}": 1.0 for name in ("rss", "cpu", "threads", "greenlets", "tasks", "fds")}
+    box = dataclasses.replace(found.box, samples=(Sample(END, {}, ("runtime.rss", "runtime.cpu")),))
+    shown = text_of(dataclasses.replace(found, siblings=(), box=box, stats=snapshot({**own, "zebras": 7.0})))
+    assert re.search(r"Its last stats\n +zebras +7\n +runtime\.", shown)
 
 
 def test_it_says_where_the_rest_is() -> None:
