@@ -19,17 +19,17 @@ if _os.environ.get("MMSTATS_PURE_PYTHON", "") not in ("", "0"):
 from .recorder import activity, capture_exception, event
 
 if _TYPE_CHECKING:
+    from .diagnosis import Cause, Verdict
     from .installation import install
     from .postmortem import PostMortem, deaths, load
     from .processes import Process, process
-    from .verdict import Cause, Verdict
 
 #: Names that are imported when they are first asked for, and the modules that they come from.
 _LAZY = {
-    "Cause": "verdict",
+    "Cause": "diagnosis",
     "PostMortem": "postmortem",
     "Process": "processes",
-    "Verdict": "verdict",
+    "Verdict": "diagnosis",
     "deaths": "postmortem",
     "install": "installation",
     "load": "postmortem",

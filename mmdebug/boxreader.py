@@ -15,7 +15,8 @@ from mmstats import layout as stat_layout
 from mmstats.errors import FormatError, ReadError
 from mmstats.values import LabelledValue
 
-from . import errorcodec, parked
+from . import parked
+from .capture import errorcodec
 from .layout import (
     EVENT,
     HEAD,

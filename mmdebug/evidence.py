@@ -17,9 +17,9 @@ from mmstats.fleet import files
 
 from . import cgroup, exits, fault
 from .boxreader import read_box
+from .diagnosis.verdict import Evidence
 from .layout import SUFFIX
 from .records import Box, Exit, Fault
-from .verdict import Evidence
 
 #: Processes of the same service that are compared with, the newest ones.
 MAX_SIBLINGS = 20

@@ -53,9 +53,9 @@ class _Installation:
         self._ticks = 0
         self._closed = False
         # Now, and not on the dying path or in a native thread.
-        from . import capture, saferepr
+        from .capture import exceptions as _exceptions
 
-        del capture, saferepr
+        del _exceptions
         native.note_main()
         recorder.hold_reserve()
         stats = registry.registry_for(path, service=service)

@@ -67,9 +67,10 @@ def examine(record: logging.LogRecord) -> tuple[str, dict[str, Any] | None]:
     if trace:
         fields["trace_id"] = trace
     raised = attributes.get("exc_info")
+    error = raised[1] if isinstance(raised, tuple) and len(raised) == 3 else None
     # What asyncio logs of an error that nobody caught was recorded when that came to its loop.
-    if attributes.get("name") != "asyncio" and isinstance(raised, tuple) and len(raised) == 3 and isinstance(raised[1], BaseException):
-        recording.record(raised[1], "logged", False)
+    if isinstance(error, BaseException) and attributes.get("name") != "asyncio":
+        recording.record(error, "logged", False)
     return sanitizer.text(text), fields or None
 
 

@@ -15,10 +15,9 @@ from mmstats.errors import MmStatsError, TargetError
 from mmstats.process import Life
 from mmstats.targets import find, only
 
-from .diagnosis import diagnose
+from .diagnosis import Verdict, diagnose
 from .evidence import collect, siblings_of, stem_of
 from .records import Activity, Box, Event, ExceptionRecord, Exit, Fault, Sample
-from .verdict import Verdict
 
 
 @dataclass(frozen=True, slots=True, repr=False)

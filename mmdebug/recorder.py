@@ -29,7 +29,9 @@ _lock = _thread.RLock()
 
 def start(
     stats: registry.Registry,
-    facts: Callable[[], dict[str, str]], on_open: Callable[[str], None], on_rename: Callable[[str], None] | None = None
+    facts: Callable[[], dict[str, str]],
+    on_open: Callable[[str], None],
+    on_rename: Callable[[str], None] | None = None,
 ) -> None:
     """Make the box and switch the recorder on; a second call does nothing.
 
@@ -124,9 +126,10 @@ PAUSE = 1.0
 REMEMBERED = 256
 _captured: dict[tuple[str, str, str], float] = {}
 
+
 def _record(error: BaseException, how: str, fatal: bool) -> None:
-    from . import capture
     from .box import ERROR_BYTES, FATAL_BYTES
+    from .capture import exceptions as capture
 
     place = capture.place_of(error)
     key = (capture.type_name(type(error)), place, how)

@@ -11,9 +11,9 @@ from typing import Any
 
 from mmstats import redact
 
+from .capture.safetext import MARGIN, redacted
 from .layout import MAX_KEY, MAX_NAME
 from .records import Value
-from .safetext import MARGIN, redacted
 
 #: Keys, texts and log messages that are remembered to be harmless; beyond that all is forgotten.
 REMEMBERED = 4096
@@ -73,7 +73,7 @@ class Sanitizer:
     def text(self, value: Any) -> str:
         """`value` as a text without secrets."""
         if type(value) is not str:
-            from .saferepr import saferepr
+            from .capture.saferepr import saferepr
 
             return encodable(saferepr(value))[:MAX_NAME]
         # Cut first: to look for secrets takes time in proportion. One character too many says that it was cut.

@@ -107,7 +107,7 @@ def control(seconds: float) -> float:
     """Per cent of a CPU that an idle process takes which adds up 2,000 numbers once a second, some 60 us of work."""
     start = time.process_time()
     for _ in range(int(seconds)):
-        sum([number for number in range(2000)])
+        sum(range(2000))
         time.sleep(1)
     return (time.process_time() - start) / seconds * 100
 

@@ -12,7 +12,7 @@ from mmstats import redact
 from mmstats.instrument.runtime import rss
 
 from .. import recorder
-from ..sources import without_secrets
+from ..capture.sources import without_secrets
 
 #: How much of a cell's source is kept: lines, bytes in its event, and bytes in its activity.
 LINES, EVENT_BYTES, ACTIVITY_BYTES = 10, 500, 140

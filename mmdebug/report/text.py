@@ -14,9 +14,9 @@ from mmstats.commands import text
 from mmstats.commands.console import Console, identity
 from mmstats.commands.show import rows_of
 
-from ..clues import OF_SAMPLER
 from ..compare import Series, standouts
 from ..diagnosis import Cause
+from ..diagnosis.clues import OF_SAMPLER
 from ..ending import End, end_of
 from ..records import CapturedError, ExceptionRecord, Frame
 from . import content
@@ -361,8 +361,10 @@ def _stats(page: Page) -> None:
         page.heading("Its last stats")
     if not stats:
         page.console.line("  (none)")
-    page.table([row[:3] for row in stats[: limits.stats]])
-    page.more(len(stats) - limits.stats, "series")
+    # Where there is nothing else to show, there is room for them.
+    most = limits.stats if found.box is not None else max(limits.stats, 20)
+    page.table([row[:3] for row in stats[:most]])
+    page.more(len(stats) - most, "series")
 
 
 def _named(rows: Iterable[tuple[str, str, str, str]]) -> Iterator[tuple[str, tuple[str, str, str, str]]]:

@@ -201,7 +201,9 @@ def _activities(box: Box, acknowledged: Mapping[int, int] | None) -> Iterator[st
 
 def warm_up() -> None:
     """Import all that a writer imports, and install nothing here."""
-    from mmdebug import box, capture, installation, saferepr
+    from mmdebug import box, installation
+    from mmdebug.capture import exceptions as capture
+    from mmdebug.capture import saferepr
 
     del box, capture, installation, saferepr
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmdebug.errorcodec import LARGEST, decode, encode
+from mmdebug.capture.errorcodec import LARGEST, decode, encode
+from mmdebug.capture.tracebacks import render
 from mmdebug.records import CapturedError, Frame
-from mmdebug.tracebacks import render
 from mmstats.errors import FormatError
 
 relaxed = settings(deadline=None, database=None, max_examples=300)

@@ -19,9 +19,10 @@ from mutations import Patches
 
 import mmdebug
 import mmstats
-from mmdebug import capture, rings
+from mmdebug import rings
 from mmdebug.box import Box
 from mmdebug.boxreader import read_box
+from mmdebug.capture import exceptions as capture
 from mmdebug.layout import HEAD, RECORD_HEAD, RING, SLOT_HEAD, SLOTS, RingFamily, SlotsFamily, decode_place
 from mmdebug.records import Box as BoxRecord
 from mmdebug.sanitize import Sanitizer

@@ -312,12 +312,13 @@ def test_every_subcommand_explains_itself(home: Path) -> None:
 def test_a_postmortem_tells_who_it_was_how_it_ended_and_its_last_stats(dead: Program, home: Path) -> None:
     shown = call("mmdebug", "postmortem", home=home).stdout
     assert f"pid {dead.pid}: died" in shown
-    assert "died without closing its file" in shown
+    assert "It died without a trace" in shown
+    assert "its file was never marked as closed" in shown
     assert "status=500" in shown
-    assert "that this file does not tell" in shown
+    assert "no recorder was on in it" in shown
     document = report("mmdebug", "postmortem", str(dead.pid), home=home)["postmortem"]
-    assert document["ending"]["state"] == "died"
-    assert document["values"]["in_flight"]["value"] == 1
+    assert document["verdict"]["state"] == "died"
+    assert document["stats"]["values"]["in_flight"]["value"] == 1
 
 
 def test_the_newest_death_of_a_service_is_the_one_that_is_shown(
@@ -327,7 +328,7 @@ def test_the_newest_death_of_a_service_is_the_one_that_is_shown(
     newer.line()
     newer.kill()
     for arguments in ((), ("web",)):
-        assert report("mmdebug", "postmortem", *arguments, home=home)["postmortem"]["pid"] == newer.pid
+        assert report("mmdebug", "postmortem", *arguments, home=home)["postmortem"]["stats"]["pid"] == newer.pid
 
 
 def test_no_death_is_claimed_where_there_was_none(living: Program, run: Callable[..., Program], home: Path) -> None:
@@ -338,8 +339,8 @@ def test_no_death_is_claimed_where_there_was_none(living: Program, run: Callable
     assert "no process has died" in done.stderr
     assert "Traceback" not in done.stderr
     shown = call("mmdebug", "postmortem", str(closed.pid), home=home).stdout
-    assert "ended cleanly" in shown
-    assert "It is alive" in call("mmdebug", "postmortem", str(living.pid), home=home).stdout
+    assert "it ended by itself, cleanly by its own account" in shown
+    assert "alive" in call("mmdebug", "postmortem", str(living.pid), home=home).stdout
 
 
 def test_what_is_no_stat_file_gives_an_error_and_not_a_traceback(home: Path) -> None:

@@ -17,8 +17,8 @@ from support import ROOT
 
 import mmdebug
 import mmstats
-from mmdebug import pytest_deaths
 from mmdebug.pytest_plugin import _shortened
+from mmdebug.pytest_plugin import deaths as pytest_deaths
 
 #: Where the package is installed with its entry point, pytest has the plugin already.
 INSTALLED = any(

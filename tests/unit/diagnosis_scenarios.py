@@ -6,6 +6,7 @@ import signal
 from dataclasses import dataclass
 from typing import Any
 
+from mmdebug.diagnosis.verdict import Evidence
 from mmdebug.records import (
     Activity,
     CapturedError,
@@ -18,7 +19,6 @@ from mmdebug.records import (
     Sample,
     SignalSent,
 )
-from mmdebug.verdict import Evidence
 
 #: When all of them ended, ns since the epoch.
 END = 1_800_000_000_000_000_000

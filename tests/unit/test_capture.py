@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 from test_saferepr import Raisable, calls, hostile, trap
 
-from mmdebug import capture as capturing
-from mmdebug import sources
-from mmdebug.capture import Limits, capture, decode, encode, place_of, render, type_name
+from mmdebug.capture import exceptions as capturing
+from mmdebug.capture import sources
+from mmdebug.capture.exceptions import Limits, capture, decode, encode, place_of, render, type_name
+from mmdebug.capture.saferepr import Budget
 from mmdebug.records import CapturedError, Frame
-from mmdebug.saferepr import Budget
 
 
 @pytest.fixture(autouse=True)

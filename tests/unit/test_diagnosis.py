@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mmdebug import diagnosis, records
 from mmdebug.diagnosis import RULES, Cause, Evidence, Rule, Verdict, diagnose
-from mmdebug.verdict import CONFIDENCES
+from mmdebug.diagnosis.verdict import CONFIDENCES
 
 
 def everything(verdict: Verdict) -> str:

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from mmdebug import errorcodec, exits, parked
+from mmdebug import exits, parked
 from mmdebug import layout as box_layout
 from mmdebug.box import Box
+from mmdebug.capture import errorcodec
 from mmdebug.records import CapturedError, Exit, FaultFrame, Frame, ParkedGroup, SignalSent
 from mmstats import identity as identity_module
 from mmstats import layout, process, registry

@@ -54,7 +54,7 @@ def test_a_flood_of_one_error_is_counted_and_captured_once_a_second(run: Callabl
         run,
         home,
         """
-from mmdebug import capture
+from mmdebug.capture import exceptions as capture
 taken, real = [], capture.capture
 capture.capture = lambda error: (taken.append(1), real(error))[1]
 for number in range(500):

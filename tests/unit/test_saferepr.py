@@ -19,9 +19,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmdebug import safetext
-from mmdebug.saferepr import Budget, Texts, named, saferepr
-from mmdebug.safetypes import type_name
+from mmdebug.capture import safetext
+from mmdebug.capture.saferepr import Budget, Texts, named, saferepr
+from mmdebug.capture.safetypes import type_name
 from mmstats import redact
 
 calls: list[str] = []

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,9 @@ MAY_IMPORT = {
     "attribute_fields": "cells errors field layout",
     "fields": "attribute_fields cells errors field layout",
     "model": "attribute_fields cells errors field layout registry",
-    "__init__": "aggregate attribute_fields errors field fields fleet model reader",
+    "instrument.__init__": "",
+    "instrument.runtime": "fields model",
+    "__init__": "attribute_fields errors field fields model",
     # What reads.
     "schema": "errors layout",
     "values": "layout",
@@ -53,7 +56,10 @@ MAY_IMPORT = {
     "targets": "errors fleet reader",
     "__main__": "commands",
 }
-WRITERS = {"cells", "segment", "forks", "identity", "registry", "field", "attribute_fields", "fields", "model"}
+WRITERS = {
+    "cells", "segment", "forks", "identity", "registry", "field", "attribute_fields", "fields", "model",
+    "instrument.runtime",
+}  # fmt: skip
 READERS = {"schema", "values", "reader", "aggregate", "fleet", "frame", "layout_v1", "life", "targets"}
 #: Commands read. These two also say what a writer here would do.
 COMMANDS_MAY_ALSO_IMPORT = {"commands.__init__": {"cells"}, "commands.doctor": {"cells", "registry"}}
@@ -78,7 +84,7 @@ def imports(package: str, name: str, path: Path) -> set[str]:
     """The dotted names that a module imports, wherever in it, as absolute ones."""
     here = [package, *name.split(".")[:-1]]
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in _executed(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -87,6 +93,15 @@ def imports(package: str, name: str, path: Path) -> set[str]:
             # ``from package import module`` imports a module, ``from module import name`` the module before it.
             found |= {f"{origin}.{alias.name}" if _is_package(origin) else origin for alias in node.names}
     return found
+
+
+def _executed(tree: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but those that are for a type checker only."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        yield node
+        yield from _executed(node)
 
 
 def _is_package(origin: str) -> bool:
@@ -150,10 +165,89 @@ def test_mmstats_does_not_import_mmdebug_nor_any_other_package_at_its_head(name:
     assert not head & OPTIONAL
 
 
+# mmdebug: its modules in layers. A module imports from its own layer and from those before it.
+
+LAYERS = {
+    "data": "records native layout errors",
+    # Values and exceptions as texts; the rules of a diagnosis: pure.
+    "pure": "capture.* diagnosis.* parked",
+    # What goes on in a recorded process.
+    "recording": "_packing rings box sanitize recorder logs hooks fault cgroup mainloop sampler installation",
+    # What its parent does.
+    "parents": "exits children runner gunicorn _site.sitecustomize",
+    # What is read after a death, and shown.
+    "reading": "boxreader evidence postmortem processes ending compare manifest outfile bundle debugger report.*",
+    "front ends": "notebook.* pytest_plugin.* commands.* __main__ __init__",
+}
+#: What of the layers of recording and of parents reading may use: these only read as well.
+READ_TOO = {"fault", "cgroup", "exits"}
+#: Of mmstats' writer these need more than a model: they write files of their own, or know its registries.
+OF_THE_WRITER = {
+    "_packing": {"_words"},
+    "rings": {"cells", "_words", "_nocython", "decorators"},
+    "box": {"segment", "registry", "identity", "fields"},
+    "recorder": {"registry"},
+    "installation": {"registry", "instrument.runtime"},
+    "sampler": {"instrument.runtime"},
+    "mainloop": {"instrument.runtime"},
+    "children": {"registry", "identity"},
+    "commands.run": {"identity"},
+    "notebook.cells": {"instrument.runtime"},
+    "pytest_plugin.__init__": {"fields"},
+    "pytest_plugin.stats": {"registry"},
+}
+#: An object that shows itself asks for its report when it is to be shown, and not before.
+WHEN_SHOWN = {("postmortem", "report.text"), ("postmortem", "report.html")}
+
+
+def layer_of(name: str) -> int:
+    for number, several in enumerate(LAYERS.values()):
+        for pattern in several.split():
+            if name == pattern or (pattern.endswith(".*") and name.startswith(pattern[:-1])):
+                return number
+    raise AssertionError(f"{name} needs a place in the layers")
+
+
+def of_mmdebug(name: str) -> set[str]:
+    """The modules of mmdebug that one of them imports."""
+    known = modules("mmdebug")
+    result = set()
+    for imported in imports("mmdebug", name, known[name]):
+        package, _, inside = imported.partition(".")
+        if package == "mmdebug":
+            while inside and inside not in known and f"{inside}.__init__" not in known:
+                inside = inside.rpartition(".")[0]
+            inside = inside or "__init__"
+            result.add(inside if inside in known else f"{inside}.__init__")
+    return result - {name}
+
+
 @pytest.mark.parametrize("name", sorted(modules("mmdebug")))
-def test_mmdebug_keeps_off_the_insides_of_the_writer(name: str) -> None:
+def test_a_module_of_mmdebug_imports_from_its_layer_and_those_before_it(name: str) -> None:
+    # The package's own names are imported when they are first asked for; a verb of it is for everyone.
+    own = layer_of(name)
+    found = {other for other in of_mmdebug(name) if other != "__init__"}
+    assert {other for other in found if layer_of(other) > own} == set()
+    if (own >= layer_of("boxreader") and name in LAYERS["reading"].split()) or name.startswith("report."):
+        writing = {other for other in found if layer_of("rings") <= layer_of(other) < layer_of("boxreader")}
+        assert writing <= READ_TOO
+
+
+@pytest.mark.parametrize("name", sorted(modules("mmdebug")))
+def test_a_module_of_mmdebug_keeps_off_the_insides_of_the_writer(name: str) -> None:
     found = of_mmstats(imports("mmdebug", name, modules("mmdebug")[name]))
-    assert not found & {"cells", "segment", "registry"}
+    assert found & (WRITERS | {"_words", "_nocython", "decorators"}) <= OF_THE_WRITER.get(name, set())
+
+
+def test_the_modules_of_mmdebug_import_each_other_in_one_direction() -> None:
+    arrows = {name: of_mmdebug(name) - {"__init__"} for name in modules("mmdebug") if name != "__init__"}
+    for source, target in WHEN_SHOWN:
+        arrows[source].discard(target)
+    while arrows:
+        leaves = {name for name, targets in arrows.items() if not targets & arrows.keys()}
+        assert leaves, f"these import each other in circles: {sorted(arrows)}"
+        for name in leaves:
+            del arrows[name]
 
 
 # Imports.

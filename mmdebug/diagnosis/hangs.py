@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from signal import Signals
 
+from ..records import Activity
 from .clues import LONG, Clues, age, innermost, memory, parent, signal_name, span, status_lines
-from .records import Activity
 from .verdict import Cause
 
 

@@ -1,6 +1,6 @@
 """A live exception as frozen texts: frames with source lines and locals, its causes, and its parts if it is a group.
 
-Nothing of the program is called, see `mmdebug.saferepr`, and nothing of it is kept. What was left out is counted.
+Nothing of the program is called, see `saferepr`, and nothing of it is kept. What was left out is counted.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from itertools import islice
 from types import FrameType, FunctionType, ModuleType, TracebackType
 from typing import Any
 
+from ..records import CapturedError, Frame
 from .errorcodec import decode, encode
-from .records import CapturedError, Frame
 from .saferepr import Budget, Texts
 from .safetext import fitted, plain
 from .safetypes import Kind, name_text, type_name

@@ -24,13 +24,14 @@ from mmstats import directory
 from mmstats.commands.text import printable
 from mmstats.errors import MmStatsError
 
-from .children import Ledger, mark_reported, was_reported
-from .ending import end_of
-from .postmortem import PostMortem, postmortem_of
-from .pytest_plugin import MARK
-from .records import Activity, FaultFrame
-from .report import content
+from ..children import Ledger, mark_reported, was_reported
+from ..ending import end_of
+from ..postmortem import PostMortem, postmortem_of
+from ..records import Activity, FaultFrame
+from ..report import content
 
+#: The stat that marks test processes, and says whether their session goes on.
+MARK = "pytest"
 #: Deaths that are told in full; events and frames of each.
 MOST = 5
 EVENTS, FRAMES = 5, 10

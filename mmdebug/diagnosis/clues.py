@@ -10,7 +10,7 @@ import signal
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .records import Activity, CapturedError, ExceptionRecord, FaultThread
+from ..records import Activity, CapturedError, ExceptionRecord, FaultThread
 from .verdict import Evidence
 
 SECOND = 1_000_000_000

@@ -18,14 +18,12 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .children import Ledger
-    from .pytest_deaths import Death
-    from .pytest_stats import StatsDirectory
+    from ..children import Ledger
+    from .deaths import Death
+    from .stats import StatsDirectory
 
 #: Where a controller tells its workers where to record, and as which run.
 _INPUT = "mmdebug"
-#: The stat that marks test processes, and says whether their session goes on.
-MARK = "pytest"
 #: A node's id of more characters is cut in its middle: an activity has room for 200 bytes.
 _MOST_NODEID = 140
 
@@ -51,7 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
     asked = config.getoption("--mmdebug-path")
     if not (asked or config.getoption("--mmdebug") or config.getini("mmdebug")):
         return
-    from .children import disabled
+    from ..children import disabled
 
     if not disabled():
         _Controller(config, asked).start()
@@ -66,7 +64,7 @@ def _install(path: str, *, faults: bool) -> bool:
     from mmdebug import installation
 
     if installation.installation() is not None:
-        from . import fault
+        from .. import fault
 
         fault.check()  # pytest's plugin has just pointed faulthandler to stderr
         return True
@@ -83,7 +81,7 @@ class _Recording:
 
         from mmstats import fields
 
-        from . import activity, event, installation, logs, recorder
+        from .. import activity, event, installation, logs, recorder
 
         self._activity = activity
         self._event = event
@@ -96,6 +94,8 @@ class _Recording:
             self._handler = logs.Handler()
         # Forked children inherit it, so it says whose it is.
         self._marks = {"run": run, "worker": worker, "pid": str(os.getpid())}
+        from .deaths import MARK
+
         field = fields.InfoField(size=256)
         self._mark = recorder.box().stats.declare(field.family(MARK), field)
         self._mark.info({**self._marks, "session": "on"})
@@ -149,9 +149,9 @@ class _Controller:
     """In the process that the user started: the run's directory, its workers' ends, and what is told."""
 
     def __init__(self, config: pytest.Config, asked: str | None) -> None:
-        from . import pytest_deaths
+        from . import deaths
 
-        self._deaths = pytest_deaths
+        self._deaths = deaths
         self._config = config
         self._asked = os.path.abspath(asked) if asked else None
         self._run = os.urandom(6).hex()
@@ -165,7 +165,7 @@ class _Controller:
     def start(self) -> None:
         import faulthandler
 
-        from . import installation, recorder
+        from .. import installation, recorder
 
         path = self._asked or ""
         try:
@@ -196,7 +196,7 @@ class _Controller:
         if not node.gateway.spec.popen:
             return  # on another machine, perhaps: what it left could not be read here
         if self._ledger is None:
-            from .children import Ledger
+            from ..children import Ledger
 
             self._ledger = Ledger()
         node.workerinput[_INPUT] = {"path": self._path, "run": self._run}
@@ -260,7 +260,7 @@ def _shortened(nodeid: str) -> str:
 @pytest.fixture
 def stats_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StatsDirectory]:
     """A fresh directory in which this process, and those that the test starts, record their stats."""
-    from .pytest_stats import fresh_directory
+    from .stats import fresh_directory
 
     with fresh_directory(tmp_path / "mmstats", monkeypatch) as found:
         yield found

@@ -1,7 +1,7 @@
 """How values of each type are read and written, without running any code of the program.
 
 `Kind` finds out how a type is to be read; the readers below it do it by the methods of built-in types and by the
-descriptors that CPython itself made. `mmdebug.saferepr` says why, and holds the budget.
+descriptors that CPython itself made. `saferepr` says why, and holds the budget.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from signal import Signals
 
+from ..records import FaultFrame
 from .clues import Clues, age, innermost, memory, short, signal_name, status_lines, thread_name
-from .records import FaultFrame
 from .verdict import Cause
 
 #: faulthandler's words, the signal, the cause's name, and for people what it is and most often the work of.

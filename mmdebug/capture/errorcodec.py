@@ -9,7 +9,7 @@ from typing import Any, NoReturn, TypeVar
 
 from mmstats.errors import FormatError
 
-from .records import CapturedError, Frame
+from ..records import CapturedError, Frame
 from .safetext import fitted
 
 #: The most bytes that `encode` gives and that `decode` looks at.

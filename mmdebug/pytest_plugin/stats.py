@@ -15,7 +15,7 @@ from mmstats.errors import TargetError
 if TYPE_CHECKING:
     import pytest
 
-    from .postmortem import PostMortem
+    from ..postmortem import PostMortem
 
 #: What says otherwise where a process records, or under which name.
 _VARIABLES = ("MMSTATS_FILES", "MMSTATS_SERVICE", "MMSTATS_DISABLE")
@@ -55,7 +55,7 @@ class StatsDirectory:
 
     def deaths(self, service: str | None = None) -> list[PostMortem]:
         """The processes that ended badly, the one that started last first."""
-        from .postmortem import deaths
+        from ..postmortem import deaths
 
         return deaths(self.path, service=service)
 
@@ -116,7 +116,7 @@ def _begin_anew(*, remove: bool = False) -> None:
 
 def _is_recorded(one: registry.Registry) -> bool:
     """Whether `mmdebug.install()` records into this one: a death is looked for beside its file."""
-    from .recorder import box
+    from ..recorder import box
 
     used = box()
     return used is not None and used.stats is one

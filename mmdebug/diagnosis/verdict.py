@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .records import Activity, Event, ExceptionRecord, Exit, Fault, Sample
+from ..records import Activity, Event, ExceptionRecord, Exit, Fault, Sample
 
 #: How sure a cause is, the surest first.
 CONFIDENCES = ("certain", "likely", "possible")
