@@ -7,14 +7,12 @@ comes with its first use.
 
 from __future__ import annotations
 
-import os as _os
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
 import mmstats as _mmstats
 
-if _os.environ.get("MMSTATS_PURE_PYTHON", "") not in ("", "0"):
-    _mmstats.load_source(__name__, "rings")
+_mmstats.load_either(__name__, "rings")
 
 from .recorder import activity, capture_exception, event
 

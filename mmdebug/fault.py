@@ -13,7 +13,6 @@ faulthandler that is on as it is.
 from __future__ import annotations
 
 import errno
-import faulthandler
 import fcntl
 import os
 import re
@@ -23,8 +22,15 @@ import sys
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from .records import Fault, FaultFrame, FaultThread
+
+faulthandler: Any
+try:
+    import faulthandler
+except ImportError:  # in a sub-interpreter of its own: faults are the main interpreter's
+    faulthandler = None
 
 SUFFIX = ".fault"
 
@@ -89,6 +95,8 @@ def enable(path: str, *, take_over: bool = True) -> bool:
     exists), or if faulthandler was on and `take_over` is False.
     """
     global _state, _fork_hooked
+    if faulthandler is None:
+        return False
     old = _state
     pid = os.getpid()
     if old is not None and old.pid == pid and old.path == path:

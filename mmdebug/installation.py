@@ -198,10 +198,11 @@ def install(
     interval: seconds between two samples of the runtime
 
     Forked children record into files of their own. A second call changes nothing. False if
-    `MMDEBUG_DISABLE` is set, or if it could not be done: then a warning says why.
+    `MMDEBUG_DISABLE` is set, in a sub-interpreter such as mod_wsgi's (its end would find the sampler's thread
+    and abort the process), or if it could not be done: then a warning says why.
     """
     global _installation
-    if disabled():
+    if disabled() or not native.in_main_interpreter():
         return False
     with _lock:
         if _installation is not None:

@@ -34,6 +34,17 @@ def get_ident() -> int:
     return ident
 
 
+def in_main_interpreter() -> bool:
+    """Whether this is no sub-interpreter."""
+    for name in ("_interpreters", "_xxsubinterpreters"):
+        try:
+            interpreters: Any = import_module(name)
+        except ImportError:
+            continue
+        return bool(interpreters.get_current() == interpreters.get_main())
+    return True
+
+
 _main = 0
 
 

@@ -28,8 +28,24 @@ def load_source(package: str, name: str) -> None:
     spec.loader.exec_module(module)
 
 
-if _os.environ.get("MMSTATS_PURE_PYTHON", "") not in ("", "0"):
-    load_source(__name__, "cells")
+def load_either(package: str, name: str) -> None:
+    """Load a module that may be compiled.
+
+    From its source if `MMSTATS_PURE_PYTHON` asks for that, or where the compiled one can't be: in a
+    sub-interpreter, such as mod_wsgi's.
+    """
+    from importlib import import_module
+
+    if _os.environ.get("MMSTATS_PURE_PYTHON", "") in ("", "0"):
+        try:
+            import_module(f"{package}.{name}")
+            return
+        except ImportError:
+            pass
+    load_source(package, name)
+
+
+load_either(__name__, "cells")
 
 from .attribute_fields import (
     BoolField,

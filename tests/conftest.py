@@ -13,6 +13,9 @@ from support import Program
 import mmstats
 from mmstats import cells, registry
 
+# How wide the terminal is that the tests were started in is none of what they print.
+os.environ.pop("COLUMNS", None)
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--torture", action="store_true", help="also run the long tortures")

@@ -46,7 +46,7 @@ def test_a_memory_error_that_nobody_caught_is_want_of_memory(start: Start, death
 
 @pytest.mark.parametrize("parent", PARENTS)
 def test_with_hardly_any_address_space_the_recorder_still_works(start: Start, parent: str) -> None:
-    victim = start("wait", "threads", parent, within=limited(120_000))
+    victim = start("wait", "threads", parent, within=limited(160_000))
     victim.await_ready()
     found = victim.kill(9)
     assert found.box is not None and found.problems == ()

@@ -232,3 +232,34 @@ def test_a_box_half_made_by_one_that_was_killed_goes_with_the_next_start(run: Ru
     os.utime(left, (1, 1))
     run("import mmdebug; mmdebug.install(service='web')").finish()
     assert not left.exists()
+
+
+def test_in_a_sub_interpreter_there_are_stats_and_no_recorder(run: Callable[..., Program], home: Path) -> None:
+    """As under mod_wsgi: extensions, and faulthandler, may refuse to be loaded there."""
+    out, err = run(
+        """
+        import os, sys
+        try:
+            import _interpreters as interpreters
+        except ImportError:
+            import _xxsubinterpreters as interpreters
+        told = os.open("told", os.O_RDWR | os.O_CREAT)
+        code = f'''if True:
+            import os, sys
+            sys.path[:] = {sys.path!r}
+            import mmdebug, mmstats
+            class S(mmstats.MmStats):
+                jobs = mmstats.CounterField()
+            stats = S()
+            stats.jobs.inc(2)
+            done = mmdebug.install()
+            mmdebug.event("x")
+            os.write({told}, f"{{stats.jobs.value}} {{done}}".encode())
+        '''
+        failed = interpreters.run_string(interpreters.create(), code)
+        assert not failed, failed
+        print(open("told").read())
+        """,
+        wrap=("env", "-C", str(home)),
+    ).finish()
+    assert out.split() == ["2", "False"], err
