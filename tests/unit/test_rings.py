@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -408,3 +409,20 @@ def test_a_handler_with_a_filter_obeys_it(memory: Memory, logger: logging.Logger
     finally:
         logs.recorder = original
     assert [record.getMessage() for record in seen] == ["yes"]
+
+
+def test_where_opentelemetry_is_in_use_a_log_record_has_its_trace(
+    memory: Memory, logger: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from types import SimpleNamespace
+
+    from mmdebug import logs
+
+    context = SimpleNamespace(trace_id=0xABC)
+    span = SimpleNamespace(get_span_context=lambda: context)
+    monkeypatch.setitem(sys.modules, "opentelemetry.trace", SimpleNamespace(get_current_span=lambda: span))
+    memory.recorder.set_logs(logs.examine, -1)  # as `configure` does once it is imported
+    logger.info("within a trace")
+    context.trace_id = 0
+    logger.info("outside of one")
+    assert [dict(record.fields[5:]) for record in memory.ring()] == [{"trace_id": f"{0xABC:032x}"}, {}]
