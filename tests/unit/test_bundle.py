@@ -282,7 +282,14 @@ def test_a_small_file_that_unpacks_to_a_huge_one_is_refused(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"\0" * 10240, b"garbage" * 1000, b"\x1f\x8b", b"\x1f\x8b" + b"x" * 100, gzip.compress(b"not a tar" * 100, mtime=0)],
+    [
+        b"",
+        b"\0" * 10240,
+        b"garbage" * 1000,
+        b"\x1f\x8b",
+        b"\x1f\x8b" + b"x" * 100,
+        gzip.compress(b"not a tar" * 100, mtime=0),
+    ],
 )
 def test_what_is_no_tar_is_refused(tmp_path: Path, data: bytes) -> None:
     assert refused(tmp_path, data)
