@@ -12,6 +12,7 @@ from typing import Any
 
 from . import recorder as recording
 from .recorder import recorder
+from .sanitize import UNCHECKED
 
 #: What a log record has of its own; all else was given by ``extra=``.
 _STANDARD = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__)
@@ -51,8 +52,10 @@ def examine(record: logging.LogRecord) -> tuple[str, dict[str, Any] | None]:
     """The message of a record that is not plain, and its extra fields. Never raises."""
     sanitizer = recording.sanitizer()
     attributes = record.__dict__
-    message = attributes.get("msg")
-    if type(message) is str and message not in sanitizer.templates:
+    message, level = attributes.get("msg"), attributes.get("levelno")
+    urgent = type(level) is int and level >= logging.WARNING
+    literal = type(message) is str and not attributes.get("args")
+    if type(message) is str and not literal and message not in sanitizer.templates:
         sanitizer.template(message)
     try:
         text = record.getMessage()
@@ -71,7 +74,10 @@ def examine(record: logging.LogRecord) -> tuple[str, dict[str, Any] | None]:
     # What asyncio logs of an error that nobody caught was recorded when that came to its loop.
     if isinstance(error, BaseException) and attributes.get("name") != "asyncio":
         recording.record(error, "logged", False)
-    return sanitizer.text(text), fields or None
+    clean = sanitizer.text(text, urgent)
+    if literal and clean is not UNCHECKED and clean == message:
+        sanitizer.literal(clean)
+    return clean, fields or None
 
 
 def _trace_id() -> str:

@@ -89,7 +89,6 @@ cdef class Slots(Cell):
     cdef int leave(self, Py_ssize_t slot, int64_t epoch) except -1
 
 @cython.final
-@cython.freelist(16)
 cdef class Activity:
     cdef Recorder _recorder
     cdef object _name

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from time import monotonic
 from typing import Any
 
 from mmstats import redact
@@ -30,6 +31,29 @@ _NUMBER = "7391"
 _PLACES = 16
 
 
+#: Stands for a text that nobody had the time to look at.
+UNCHECKED = "[not looked at: too many texts]"
+#: The part of a second that texts may be looked at for secrets: of what is urgent, and of the rest.
+SHARE = 0.05
+
+
+class Allowance:
+    """Time that may be spent in each second."""
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._spent = 0.0
+
+    def spent(self, now: float) -> bool:
+        """Whether there is none left in this second."""
+        if int(now) != self._second:
+            self._second, self._spent = int(now), 0.0
+        return self._spent >= SHARE
+
+    def spend(self, seconds: float) -> None:
+        self._spent += seconds
+
+
 class Sanitizer:
     """Cleans names and fields, and remembers what needed no cleaning.
 
@@ -40,6 +64,7 @@ class Sanitizer:
         self.keys: dict[str, bool] = {}
         self.texts: dict[str, bool] = {}
         self.templates: dict[str, bool] = {}
+        self._allowances = (Allowance(), Allowance())
 
     def event(self, name: Any, fields: Mapping[str, Any]) -> tuple[str, dict[str, Value]]:
         """A name and fields that can be packed as they are. Never raises."""
@@ -70,8 +95,22 @@ class Sanitizer:
             return int(value)
         return self.text(value)
 
-    def text(self, value: Any) -> str:
-        """`value` as a text without secrets."""
+    def text(self, value: Any, urgent: bool = False) -> str:
+        """`value` as a text without secrets; `UNCHECKED` where that would slow the program down.
+
+        `urgent` texts, such as warnings, have an allowance of their own.
+        """
+        if type(value) is str and value in self.texts:
+            return value
+        allowance = self._allowances[urgent]
+        began = monotonic()
+        if allowance.spent(began):
+            return UNCHECKED
+        text = self._clean(value)
+        allowance.spend(monotonic() - began)
+        return text
+
+    def _clean(self, value: Any) -> str:
         if type(value) is not str:
             from .capture.saferepr import saferepr
 
@@ -85,7 +124,16 @@ class Sanitizer:
 
     def template(self, message: str) -> None:
         """Remember a log message if, filled in with plain values, it can't become a secret."""
-        if len(message) <= MEMORABLE and harmless_template(message):
+        allowance = self._allowances[1]
+        began = monotonic()
+        if len(message) <= MEMORABLE and not allowance.spent(began):
+            if harmless_template(message):
+                self._remember(self.templates, message)
+            allowance.spend(monotonic() - began)
+
+    def literal(self, message: str) -> None:
+        """Remember a log message without arguments that was found to hold no secret."""
+        if len(message) <= MEMORABLE and "%" not in message:
             self._remember(self.templates, message)
 
     def _remember(self, known: dict[str, bool], text: str) -> None:
@@ -136,6 +184,8 @@ def harmless_template(message: str) -> bool:
     harmless = "".join([part + value for part, value in zip(parts, ["ok"] * len(places) + [""], strict=True)])
     if redact.text(harmless) != harmless:
         return False  # it holds what looks like a secret itself
+    if not places:
+        return True
     # Every other place gets a word that makes a secret of what follows, the others what a secret can look
     # like, and what is to be a number gets one. None of these may be taken for a secret where it stands.
     for word in _WORDS:

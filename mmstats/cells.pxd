@@ -119,7 +119,6 @@ cdef class Window(Sampler):
     cdef object _clock
 
 @cython.final
-@cython.freelist(16)
 cdef class Timing:
     cdef readonly Sampler cell
     cdef object _clock

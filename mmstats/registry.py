@@ -532,7 +532,7 @@ def _close_all() -> None:
 def _warn(message: str) -> None:
     """Warn, at the program's own line; where warnings are errors, say it on stderr instead."""
     level, frame = 2, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _PACKAGES:
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in _PACKAGES:
         level, frame = level + 1, frame.f_back
     try:
         warnings.warn(message, RuntimeWarning, stacklevel=level)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmdebug import _packing, layout
-from mmdebug.sanitize import Sanitizer, harmless_template
+from mmdebug.sanitize import UNCHECKED, Sanitizer, harmless_template
 from mmstats import redact
 
 
@@ -97,3 +97,29 @@ def test_every_text_can_be_encoded(text: str) -> None:
     sanitizer = Sanitizer()
     sanitizer.text(text).encode()
     sanitizer.key(text).encode()
+
+
+def test_a_flood_of_texts_is_not_looked_at_and_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To look for secrets takes time: in a flood that must not slow the program down, nor let one through."""
+    sanitizer = Sanitizer()
+    clock = [100.0]
+
+    def monotonic() -> float:
+        clock[0] += 0.001  # so each look takes a millisecond
+        return clock[0]
+
+    monkeypatch.setattr("mmdebug.sanitize.monotonic", monotonic)
+    shown = [sanitizer.text(f"request={number} password=hunter{number}") for number in range(300)]
+    kept = [text for text in shown if text != UNCHECKED]
+    assert 10 < len(kept) < 200
+    assert not any("hunter" in text for text in shown)
+    assert sanitizer.text("a warning: x", urgent=True) == "a warning: x", "what is urgent has time of its own"
+    clock[0] += 1
+    assert sanitizer.text("request=301") == "request=301", "a second later there is time again"
+
+
+def test_a_message_without_arguments_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    sanitizer = Sanitizer()
+    sanitizer.literal("took: 5 ms")
+    sanitizer.literal("password=%s")
+    assert set(sanitizer.templates) == {"took: 5 ms"}
