@@ -115,7 +115,9 @@ def control(seconds: float) -> float:
 def capture(rounds: int) -> float:
     """Milliseconds to record an exception of 20 frames with locals."""
     import mmdebug
+    from mmdebug import recorder
 
+    recorder.PAUSE = 0.0  # of the same error again, within a second, only the count would be recorded
     assert mmdebug.install(service="bench", interval=3600)
 
     def fail(depth: int) -> None:
