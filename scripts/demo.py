@@ -135,6 +135,11 @@ def play(client: Client, server: subprocess.Popen[bytes]) -> int:
     return 1 if failures else 0
 
 
+def settled(snapshot: mmstats.Snapshot) -> bool:
+    """Whether a worker has lived for two seconds, by its heartbeat."""
+    return bool(snapshot.heartbeat and snapshot.created and snapshot.heartbeat - snapshot.created > 2e9)
+
+
 def busy() -> mmstats.Snapshot | None:
     for snapshot in workers():
         if snapshot["in_flight"].value and snapshot["last_route"].value == "GET /report":
@@ -178,6 +183,8 @@ def check(client: Client, victim: int, server: subprocess.Popen[bytes]) -> list[
     if by_dead.process.state != "died":
         failures.append(f"the killed worker is told to have {by_dead.process.state}")
 
+    # A gevent worker of gunicorn's may miss SIGTERM in its first second; it would be killed 30 s later.
+    wait_for(lambda: all(settled(snapshot) for snapshot in workers()), "the new worker to settle")
     server.send_signal(signal.SIGTERM)
     server.wait(timeout=20)
     ended = collections.Counter(snapshot.process.state for snapshot in mmstats.read_all(service="shop").values())

@@ -293,7 +293,7 @@ def test_two_thousand_mutations_raise_only_our_errors(patient: Patient, places: 
         except Exception as error:
             raise AssertionError(f"seed {number}, turn {turn}: {patches}, {length}") from error
     assert patient.examine([]) == "whole", "the damage was not mended"
-    assert min(outcomes.values()) > 40, outcomes
+    assert min(outcomes.values()) > 10, outcomes
 
 
 def test_a_box_may_be_cut_anywhere(patient: Patient, places: Places) -> None:
