@@ -21,8 +21,10 @@ KILLER = f"""
     home, kills, seed = sys.stdin.readline().split()
     rng = random.Random(int(seed))
     torment.warm_up(home)
-    total = failed = empty = 0
-    for _ in range(int(kills)):
+    total = failed = empty = done = 0
+    # On a busy machine many are killed before they get to work: then more of them are needed.
+    while done < int(kills) or (done < 5 * int(kills) and (total <= 2000 or done - empty <= 50)):
+        done += 1
         acknowledged, wrong = torment.kill_one(home, rng)
         total += acknowledged
         empty += not acknowledged
@@ -31,7 +33,7 @@ KILLER = f"""
             print("WRONG", line)
         if failed > 10:
             break
-    print("DONE", total, empty)
+    print("DONE", total, done - empty)
 """
 
 
@@ -40,9 +42,9 @@ def test_two_hundred_kills_lose_nothing_and_tear_nothing(run: Callable, home: Pa
     program.say(f"{home} 200 {int.from_bytes(os.urandom(4), 'little')}")
     *wrong, last = program.finish()[0].splitlines()
     assert not wrong
-    _, total, empty = last.split()
-    assert int(total) > 300, "the victims hardly ran: the kills came too early to prove anything"
-    assert int(empty) < 180
+    _, total, worked = last.split()
+    assert int(total) > 2000, "the victims hardly ran: the kills came too early to prove anything"
+    assert int(worked) > 50
 
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT, signal.SIGTERM, signal.SIGKILL])
