@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -70,17 +71,21 @@ def run(home: Path) -> Iterator[Callable[..., Program]]:
 
 
 @pytest.fixture
-def mount(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """Mount a tmpfs of a size, such as ``"1m"``, and return its path. Needs root."""
+def mount() -> Iterator[Callable[[str], Path]]:
+    """Mount a tmpfs of a size, such as ``"1m"``, and return its path. Needs root.
+
+    Not below ``tmp_path``: a mount that outlives a killed test would stop pytest, in any later run, from
+    clearing its directories.
+    """
     mounted: list[Path] = []
 
     def make(size: str) -> Path:
-        path = tmp_path / f"tmpfs{len(mounted)}"
-        path.mkdir()
+        path = Path(tempfile.mkdtemp(prefix="mmstats-tmpfs-"))
         done = subprocess.run(
             ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "tmpfs", str(path)], capture_output=True, text=True
         )
         if done.returncode:
+            path.rmdir()
             pytest.skip(f"NOT TESTED: a tmpfs can't be mounted here: {done.stderr.strip()}")
         mounted.append(path)
         return path
@@ -88,6 +93,7 @@ def mount(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     yield make
     for path in mounted:
         subprocess.run(["umount", "-l", str(path)], check=True)
+        path.rmdir()
 
 
 @pytest.fixture

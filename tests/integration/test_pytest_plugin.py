@@ -77,7 +77,9 @@ class Project:
         """The exit code, and what was printed on both streams."""
         environment = {**os.environ, "PYTHONPATH": str(ROOT), **(env or {})}
         environment.pop("PYTEST_ADDOPTS", None)
-        command = [*wrap, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *PLUGIN]
+        # A base of its own: else these runs clear away, and trip over, what the outer runs of pytest left.
+        base = self.root.with_name(f"{self.root.name}-temporary")
+        command = [*wrap, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--basetemp={base}", *PLUGIN]
         done = subprocess.run(
             [*command, *arguments],
             cwd=self.root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120,
