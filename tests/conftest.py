@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -16,6 +17,11 @@ from mmstats import cells, registry
 
 # How wide the terminal is that the tests were started in is none of what they print.
 os.environ.pop("COLUMNS", None)
+
+# What a shell has its background jobs ignore, the programs that are tested would ignore as well.
+for number in (signal.SIGHUP, signal.SIGQUIT):
+    signal.signal(number, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
