@@ -1,7 +1,8 @@
-"""See what a Python process was doing when it died, and what killed it.
+"""See what a Python process was doing when it died, what killed it, and what a live one is doing.
 
 A program opts in by `install()`, or is run by ``mmdebug run``. `load`, `deaths` and `process` read
-what was left; ``mmdebug postmortem`` prints it. Importing this module starts nothing; what reads
+what was left; ``mmdebug postmortem`` prints it. `connect` asks a live process that has a manhole:
+see `mmdebug.manhole`. Importing this module starts nothing; what reads
 comes with its first use.
 """
 
@@ -20,7 +21,7 @@ if _TYPE_CHECKING:
     from .diagnosis import Cause, Verdict
     from .installation import install
     from .postmortem import PostMortem, deaths, load
-    from .processes import Process, process
+    from .processes import Process, connect, process
 
 #: Names that are imported when they are first asked for, and the modules that they come from.
 _LAZY = {
@@ -28,6 +29,7 @@ _LAZY = {
     "PostMortem": "postmortem",
     "Process": "processes",
     "Verdict": "diagnosis",
+    "connect": "processes",
     "deaths": "postmortem",
     "install": "installation",
     "load": "postmortem",
@@ -41,6 +43,7 @@ __all__ = [
     "Verdict",
     "activity",
     "capture_exception",
+    "connect",
     "deaths",
     "event",
     "install",

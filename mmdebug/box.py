@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from mmstats import fields, identity, layout, registry, retention, segment
@@ -121,6 +122,24 @@ class Box(registry.Registry):
             home, stem(name) + SUFFIX, os.urandom(16), texts, limit=limit, mode=0o600, populate=self._populate
         )
 
+    def hand_over(
+        self,
+        facts: Callable[[], dict[str, str]],
+        on_open: Callable[[str], None],
+        on_rename: Callable[[str], None] | None,
+    ) -> None:
+        """From now on these are called: `on_open` at once for the file that is there, which gets the new facts."""
+        before, self._facts = self._facts, facts
+        self.on_open, self.on_rename = on_open, on_rename
+        with self._lock:
+            if isinstance(self._memory, segment.Segment):
+                known = before()
+                for name, value in facts().items():
+                    if known.get(name) != value:
+                        # Of two records of one name the later one counts.
+                        self._memory.add(partial(_identity, name, value), 0, None, limited=False)
+        on_open(self.stats.filename or "")
+
     def _warn(self, message: str) -> None:
         if self.stats.filename is not None:  # otherwise that was warned of already
             super()._warn(message)
@@ -136,6 +155,10 @@ class Box(registry.Registry):
         self.threads.info({str(native.main_ident()): "MainThread"})
         if self.on_open is not None:
             self.on_open(self.stats.filename or "")
+
+
+def _identity(name: str, value: str, _: int) -> bytes:
+    return layout.encode_identity(name, (value,))
 
 
 def stem(path: str) -> str:

@@ -18,11 +18,8 @@ from mmstats.values import LabelledValue
 from . import parked
 from .capture import errorcodec
 from .layout import (
-    EVENT,
     HEAD,
-    LOG,
     MAX_PLACES,
-    NOTE,
     RING,
     SAMPLE,
     SLOTS,
@@ -31,16 +28,13 @@ from .layout import (
     SlotRecord,
     SlotsFamily,
     decode_place,
-    decode_ring,
-    decode_ring_state,
     decode_slots,
 )
-from .records import SEVERITIES, Activity, Box, Event, ExceptionRecord, ParkedGroup, Sample, Value
+from .records import SEVERITIES, Activity, Box, Event, ExceptionRecord, ParkedGroup, Sample
+from .ringevents import KINDS, event_of, name_of, read_ring
 
 #: What is read of a box.
 PLACES = {*[f"events.{severity}" for severity in SEVERITIES], "samples", "activities"}
-
-_KINDS = {EVENT: "event", LOG: "log", NOTE: "note"}
 
 
 def read_box(path: str | os.PathLike[str], names: Callable[[int], str] | None = None) -> Box:
@@ -65,7 +59,7 @@ def read_box(path: str | os.PathLike[str], names: Callable[[int], str] | None = 
                 samples += [_sample(record, names) for record in content.records if record.kind == SAMPLE]
             elif family.name.startswith("events."):
                 severity = family.name.partition(".")[2]
-                events += [_event(record, severity) for record in content.records if record.kind in _KINDS]
+                events += [event_of(record, severity) for record in content.records if record.kind in KINDS]
                 if content.lost:
                     lost[family.name] = content.lost
         else:
@@ -159,12 +153,7 @@ def _read_places(path: str) -> tuple[list[tuple[Any, Any]], list[str]]:
 
 
 def _read_ring(descriptor: int, cell: int, family: RingFamily) -> _Ring:
-    """Three reads, in this order: up to where there are records, the records, from where they still are."""
-    state = decode_ring_state(os.pread(descriptor, HEAD, cell), family)
-    data = os.pread(descriptor, family.capacity, cell + HEAD)
-    after = decode_ring_state(os.pread(descriptor, HEAD, cell), family)
-    tail = max(state.tail, min(after.tail, state.head))
-    records, damaged = decode_ring(data, state, tail)
+    state, records, damaged = read_ring(descriptor, cell, family)
     return _Ring(records, damaged, max(state.written - len(records) - damaged, 0))
 
 
@@ -174,31 +163,6 @@ def _read_slots(descriptor: int, cell: int, family: SlotsFamily) -> _Slots:
         raise FormatError(f"cut off: {family.name!r} is missing")
     records, damaged = decode_slots(before, data, after, family)
     return _Slots(records, damaged, int.from_bytes(before[16:24], "little"))
-
-
-def _name(fields: list[tuple[str, Value]]) -> str:
-    return str(fields[0][1]) if fields else ""
-
-
-def _event(record: RingRecord, severity: str) -> Event:
-    logger = place = ""
-    rest = record.fields[1:]
-    if record.kind == LOG and len(rest) >= 4:
-        (_, logger_), (_, file), (_, line), (_, function) = rest[:4]
-        logger, place = str(logger_), f"{file}:{line} {function}"
-        rest = rest[4:]
-    return Event(
-        time=record.time,
-        severity=severity,
-        kind=_KINDS[record.kind],
-        name=_name(record.fields),
-        fields=dict(rest),
-        logger=logger,
-        place=place,
-        thread=record.thread,
-        context=record.context,
-        cut=record.cut,
-    )
 
 
 def _sample(record: RingRecord, names: Callable[[int], str] | None) -> Sample:
@@ -225,7 +189,7 @@ def _activities(records: list[SlotRecord]) -> list[Activity]:
         depths[where] = depth + 1
         found.append(
             Activity(
-                name=_name(record.fields),
+                name=name_of(record.fields),
                 started=record.started,
                 fields=dict(record.fields[1:]),
                 thread=record.thread,

@@ -74,23 +74,7 @@ class _Installation:
 
     def facts(self) -> dict[str, str]:
         """What is written about the surroundings of each process that gets a box."""
-        facts = {"main_thread": str(native.main_ident()), "faulthandler": "on" if self.faults else "off"}
-        group = cgroup.memory_cgroup()
-        if group is not None:
-            facts["cgroup"] = group.path
-            if group.oom_kills is not None:
-                facts["oom_kills"] = str(group.oom_kills)
-            if group.limit is not None:
-                facts["memory_limit"] = str(group.limit)
-        try:
-            import resource
-
-            limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-            if limit != resource.RLIM_INFINITY:
-                facts["address_limit"] = str(limit)
-        except (ImportError, OSError, ValueError):
-            pass  # a fact less
-        return facts
+        return _facts(self.faults)
 
     def opened(self, path: str) -> None:
         """This process has got files; in a forked child, its own ones."""
@@ -161,6 +145,43 @@ class _Installation:
             fault.disable()
 
 
+def _facts(faults: bool) -> dict[str, str]:
+    facts = {"main_thread": str(native.main_ident()), "faulthandler": "on" if faults else "off"}
+    group = cgroup.memory_cgroup()
+    if group is not None:
+        facts["cgroup"] = group.path
+        if group.oom_kills is not None:
+            facts["oom_kills"] = str(group.oom_kills)
+        if group.limit is not None:
+            facts["memory_limit"] = str(group.limit)
+    try:
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if limit != resource.RLIM_INFINITY:
+            facts["address_limit"] = str(limit)
+    except (ImportError, OSError, ValueError):
+        pass  # a fact less
+    return facts
+
+
+def open_box(path: str | None = None, service: str | None = None) -> Any:
+    """The recorder's box without the rest of `install`, which may come later; for what has to note something."""
+    native.note_main()
+    recorder.start(registry.registry_for(path, service=service), lambda: _facts(False))
+    return recorder.box()
+
+
+def say(message: str, level: int = 3) -> None:
+    """Warn at the line that many calls up, or where that can't be done, say it on stderr. Never raises."""
+    import warnings
+
+    try:
+        warnings.warn(message, RuntimeWarning, stacklevel=level)
+    except Exception:  # warnings are errors, or stderr is closed
+        registry.complain(message)
+
+
 _installation: _Installation | None = None
 _lock = threading.RLock()
 
@@ -219,12 +240,7 @@ def install(
                 interval=max(float(interval), 0.05),
             )
         except Exception as error:  # whatever it is: the program is worth more than its recorder
-            import warnings
-
-            try:
-                warnings.warn(f"mmdebug records nothing: {error}", RuntimeWarning, stacklevel=2)
-            except Exception:  # warnings are errors, or stderr is closed
-                registry.complain(f"mmdebug records nothing: {error}")
+            say(f"mmdebug records nothing: {error}")
             return False
     return True
 

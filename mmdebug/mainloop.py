@@ -5,15 +5,18 @@ from __future__ import annotations
 import gc
 import sys
 import time
+import weakref
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 from mmstats.instrument.runtime import MAX_BLOCKS, SHARE
 
 from . import native
 
-#: Frames of the main thread that are looked at.
+#: Frames of the main thread, and tasks, that are looked at.
 _DEPTH = 200
+_TASKS = 20
 
 
 class MainLoop:
@@ -27,7 +30,15 @@ class MainLoop:
         self._seconds = 0.0
         self._hub: Any = None
         self._loop: Any = None
+        self._proven: Any = None
+        self._elsewhere: weakref.WeakSet[Any] = weakref.WeakSet()
         self._next_search = 0.0
+
+    def kind(self) -> str:
+        """``asyncio``, ``gevent``, or ``threads`` if there is neither loop nor hub now."""
+        if self._caller() is None:
+            return "threads"
+        return "gevent" if self._loop is None else "asyncio"
 
     def lag(self) -> float | None:
         """How long it takes to come round to a callback, in seconds; None where there is neither loop nor hub."""
@@ -56,17 +67,35 @@ class MainLoop:
         call = self._caller()
         if call is None:
             return False
+        loop = self._loop
         try:
-            call(function)
+            call(function if loop is None or loop is self._proven else lambda: self._prove(loop, function))
         except Exception:  # the loop was closed, or the hub destroyed, a moment ago
             self._hub = self._loop = None
             return False
         return True
 
+    def _prove(self, loop: Any, function: Callable[[], None]) -> None:
+        """In a loop's thread: it is the main one's loop, or it is not asked again."""
+        if native.get_ident() == native.main_ident():
+            self._proven = loop
+            function()
+            return
+        self._elsewhere.add(loop)
+        if self._loop is loop:
+            self._loop, self._answered = None, True
+
+    def _find_loop(self) -> Any:
+        found = running_loop()
+        if found is not None:
+            self._proven = found
+        else:
+            found = next((loop for loop in _candidates() if loop not in self._elsewhere), None)
+        return None if found is self._inherited else found
+
     def _caller(self) -> Callable[[Callable[[], None]], Any] | None:
         if self._loop is None or not self._loop.is_running():
-            found = running_loop()
-            self._loop = None if found is self._inherited else found
+            self._loop = self._find_loop()
         if self._loop is not None:
             return self._loop.call_soon_threadsafe  # type: ignore[no-any-return]
         if self._hub is None or self._hub.dead:
@@ -81,13 +110,43 @@ class MainLoop:
 
 
 def running_loop() -> Any:
-    """The asyncio loop that the main thread runs, found in its frames; None if there is none."""
+    """The asyncio loop that the main thread runs, found in its frames; None if there is none to be seen.
+
+    The frames of uvloop's loops are not Python's: it takes ``asyncio.run`` to see these.
+    """
     if "asyncio" not in sys.modules:
         return None
     for frame in _main_frames():
-        if frame.f_code.co_name == "run_forever" and "asyncio" in frame.f_code.co_filename:
-            return frame.f_locals.get("self")
+        code = frame.f_code
+        if "asyncio" in code.co_filename and code.co_name in ("run_forever", "run"):
+            found = frame.f_locals.get("self")
+            if code.co_name == "run":
+                found = getattr(found, "_loop", None)  # a Runner's
+            if found is not None and found.is_running():
+                return found
     return None
+
+
+def _candidates() -> Iterator[Any]:
+    """Loops that run without a frame of Python: some thread's, maybe the main one's."""
+    events, tasks = sys.modules.get("asyncio.events"), sys.modules.get("asyncio.tasks")
+    general = getattr(events, "AbstractEventLoop", None)
+    if general is None:
+        return
+    usual = getattr(sys.modules.get("asyncio.base_events"), "BaseEventLoop", ())
+
+    def unseen(found: Any) -> bool:
+        kind = type(found)
+        return issubclass(kind, general) and not issubclass(kind, usual) and bool(found.is_running())
+
+    for frame in islice(_main_frames(), 1):
+        yield from filter(unseen, list(frame.f_locals.values()))
+    for name in ("_all_tasks", "_scheduled_tasks"):
+        try:
+            several = list(islice(getattr(tasks, name, ()), _TASKS))
+        except RuntimeError:  # a task was made meanwhile; the next search will see it
+            continue
+        yield from filter(unseen, [task.get_loop() for task in several])
 
 
 def _main_frames() -> Iterator[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from importlib import import_module
 from typing import Any
 
@@ -21,6 +22,14 @@ def start_thread(function: Any, *arguments: Any) -> int:
     """Run `function` in a thread that `threading` does not know; returns its number."""
     ident: int = original("_thread", "start_new_thread")(function, arguments)
     return ident
+
+
+def wait_for_end(thread: int, seconds: float = 0.05) -> None:
+    """Wait until the system has let a thread go: Python 3.12 warns of a fork while there are several."""
+    deadline = time.monotonic() + seconds
+    sleep = original("time", "sleep")  # gevent's would run other greenlets in the midst of a fork
+    while os.path.exists(f"/proc/self/task/{thread}") and time.monotonic() < deadline:
+        sleep(0.0001)
 
 
 def allocate_lock() -> Any:

@@ -6,9 +6,7 @@ Opt-in, since to find all greenlets takes a look at every object of the process.
 
 from __future__ import annotations
 
-import gc
 import json
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -16,78 +14,54 @@ from typing import Any
 from mmstats.errors import FormatError
 
 from .records import FaultFrame, ParkedGroup
+from .stacks import greenlets, tasks
+from .stacks.walking import Alike, Place, Scan, line_of
 
 #: Frames of a stack that are kept, the innermost ones; groups; greenlets and tasks that are looked at.
 MAX_FRAMES = 12
 MAX_GROUPS = 50
 MAX_STACKS = 20_000
 
-_Stack = tuple[tuple[str, int, str], ...]
-
 
 def sample() -> list[ParkedGroup]:
     """All greenlets and tasks that wait, in groups of the same stack, the largest first."""
-    found: Counter[tuple[str, _Stack]] = Counter()
-    for kind, stack in (*_greenlets(), *_tasks()):
-        found[kind, stack] += 1
-    return [
-        ParkedGroup(kind, count, tuple([FaultFrame(file, line, function) for file, line, function in stack]))
-        for (kind, stack), count in found.most_common(MAX_GROUPS)
-    ]
+    alike = Alike()
+    stacks: Counter[tuple[str, int]] = Counter()
+    known: dict[int, tuple[Place, ...]] = {}
+    for kind, places in (*_greenlets(alike), *_tasks(alike)):
+        known[id(places)] = places
+        stacks[kind, id(places)] += 1
+    groups: Counter[tuple[str, tuple[FaultFrame, ...]]] = Counter()
+    for (kind, ident), count in stacks.items():
+        groups[kind, _frames(known[ident])] += count
+    return [ParkedGroup(kind, count, frames) for (kind, frames), count in groups.most_common(MAX_GROUPS)]
 
 
-def _greenlets() -> Iterator[tuple[str, _Stack]]:
-    kind = getattr(sys.modules.get("greenlet"), "greenlet", None)
-    if kind is None:
+def _greenlets(alike: Alike) -> Iterator[tuple[str, tuple[Place, ...]]]:
+    looker = greenlets.Looker(alike)
+    if not looker.kinds or not greenlets.has_lock():
         return
-    looked_at = 0
-    for found in gc.get_objects():
-        # Exact about the type without asking the object: a proxy's __class__ is code of the program.
-        if issubclass(type(found), kind):
-            frame = found.gr_frame  # None if it runs, has not begun or has ended
-            if frame is not None and not found.dead:
-                yield "greenlet", _stack(frame)
-                looked_at += 1
-                if looked_at >= MAX_STACKS:
-                    return
+    scan = Scan()
+    references = scan.references(looker.kinds)
+    scan.run()
+    for reference in references[:MAX_STACKS]:
+        seen = looker.look(reference())
+        if seen is not None and seen.places:
+            yield "greenlet", seen.places
 
 
-def _tasks() -> Iterator[tuple[str, _Stack]]:
-    tasks = sys.modules.get("asyncio.tasks")
-    known: Any = getattr(tasks, "_scheduled_tasks", None) or getattr(tasks, "_all_tasks", ())
-    try:
-        several = list(known)[:MAX_STACKS]
-    except RuntimeError:
-        return  # a task was made meanwhile; the next sample will see them
-    for task in several:
-        if not task.done():
-            yield "task", _coroutines(task.get_coro())
+def _tasks(alike: Alike) -> Iterator[tuple[str, tuple[Place, ...]]]:
+    looker = tasks.Looker(alike)
+    for reference in looker.references()[:MAX_STACKS]:
+        seen = looker.look(reference())
+        if seen is not None and seen.places and not seen.running:
+            yield "task", seen.places
 
 
-def _stack(frame: Any) -> _Stack:
-    """The innermost frames from `frame` outwards, as ``(file, line, function)``, the innermost last."""
-    found: list[tuple[str, int, str]] = []
-    while frame is not None and len(found) < MAX_FRAMES:
-        code = frame.f_code
-        found.append((code.co_filename, frame.f_lineno or 0, code.co_name))
-        frame = frame.f_back
-    return tuple(reversed(found))
-
-
-def _coroutines(awaited: Any) -> _Stack:
-    """The frames of a coroutine and of what it awaits."""
-    found: list[tuple[str, int, str]] = []
-    for _ in range(1000):
-        frame = (
-            getattr(awaited, "cr_frame", None)
-            or getattr(awaited, "gi_frame", None)
-            or getattr(awaited, "ag_frame", None)
-        )
-        if frame is None:
-            break
-        found.append((frame.f_code.co_filename, frame.f_lineno or 0, frame.f_code.co_name))
-        awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None)
-    return tuple(found[-MAX_FRAMES:])
+def _frames(places: tuple[Place, ...]) -> tuple[FaultFrame, ...]:
+    """The innermost ones, the innermost last."""
+    kept = reversed(places[:MAX_FRAMES])
+    return tuple([FaultFrame(code.co_filename, line_of(code, offset) or 0, code.co_name) for code, offset in kept])
 
 
 def encode(groups: list[ParkedGroup], limit: int) -> str:

@@ -30,14 +30,15 @@ _lock = _thread.RLock()
 def start(
     stats: registry.Registry,
     facts: Callable[[], dict[str, str]],
-    on_open: Callable[[str], None],
+    on_open: Callable[[str], None] | None = None,
     on_rename: Callable[[str], None] | None = None,
 ) -> None:
-    """Make the box and switch the recorder on; a second call does nothing.
+    """Make the box and switch the recorder on. Of further calls the first one with an `on_open` takes the box over.
 
     stats: the registry of the stat file that the box lies beside
     facts: what to write about the process' surroundings, asked for each file that is made
-    on_open: called with the stat file's path for each box that is made, in forked children too
+    on_open: called with the stat file's path for the box that is there and each one that is made, in forked
+        children too
     on_rename: called with the stat file's path when that gets another name
     """
     global _box
@@ -49,7 +50,11 @@ def start(
             _box.on_open, _box.on_rename = on_open, on_rename
             registry.adopt("box", _box)
             recorder.switch_on(_box.rings, _box.samples, _box.slots)
+            _box.open()
+            return
         _box.open()
+        if on_open is not None and _box.on_open is None:
+            _box.hand_over(facts, on_open, on_rename)
 
 
 def box() -> Any:

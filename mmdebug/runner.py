@@ -29,6 +29,9 @@ NOT_EXECUTABLE = 126
 #: In the environment of all processes of a tree: which runs they belong to, the innermost last.
 RUN_VARIABLE = "MMDEBUG_RUN"
 
+#: Has each of them let clients in: ``1``, or ``read-only``.
+MANHOLE_VARIABLE = "MMDEBUG_MANHOLE"
+
 #: Where the `sitecustomize` is that opts a process in.
 SITE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_site")
 
@@ -79,9 +82,13 @@ def run_lives(name: str) -> bool:
 
 
 def tree_environment(
-    environ: Mapping[str, str], name: str, service: str | None = None, path: str | None = None
+    environ: Mapping[str, str],
+    name: str,
+    service: str | None = None,
+    path: str | None = None,
+    manhole: str | None = None,
 ) -> dict[str, str]:
-    """The environment of a tree whose Pythons record themselves."""
+    """The environment of a tree whose Pythons record themselves; `manhole` is what `MANHOLE_VARIABLE` gets."""
     changed = dict(environ)
     others = [part for part in environ.get("PYTHONPATH", "").split(os.pathsep) if part != SITE]
     # An empty part would mean the current directory, which nobody asked for where there was no PYTHONPATH.
@@ -91,6 +98,8 @@ def tree_environment(
         changed["MMSTATS_SERVICE"] = service
     if path:
         changed["MMSTATS_PATH"] = os.path.abspath(path)
+    if manhole:
+        changed[MANHOLE_VARIABLE] = manhole
     return changed
 
 

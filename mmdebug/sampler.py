@@ -7,7 +7,6 @@ imports nothing. Cost: about 0.1 ms a second.
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 import time
@@ -81,7 +80,7 @@ class Sampler:
         self._wake = self._ended = None
         wake.release()
         if native.get_ident() != self._ident and ended.acquire(timeout=wait):
-            _wait_for_end(self._native_id)
+            native.wait_for_end(self._native_id)
 
     def forked(self) -> None:
         """In a forked child: the thread is the parent's."""
@@ -171,11 +170,3 @@ def _base36(number: int) -> str:
         number, digit = divmod(number, 36)
         text = digits[digit] + text
     return text or "0"
-
-
-def _wait_for_end(thread: int, seconds: float = 0.05) -> None:
-    """Wait until the system has let a thread go: Python 3.12 warns of a fork while there are several."""
-    deadline = time.monotonic() + seconds
-    sleep = native.original("time", "sleep")  # gevent's would run other greenlets in the midst of a fork
-    while os.path.exists(f"/proc/self/task/{thread}") and time.monotonic() < deadline:
-        sleep(0.0001)

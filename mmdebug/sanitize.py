@@ -106,11 +106,12 @@ class Sanitizer:
         began = monotonic()
         if allowance.spent(began):
             return UNCHECKED
-        text = self._clean(value)
+        text = self.clean(value)
         allowance.spend(monotonic() - began)
         return text
 
-    def _clean(self, value: Any) -> str:
+    def clean(self, value: Any) -> str:
+        """As `text`, however much was looked at already in this second."""
         if type(value) is not str:
             from .capture.saferepr import saferepr
 

@@ -1,10 +1,11 @@
-"""Drive `scripts/demo`: serve, send requests, kill a worker, read what it left, and check the sums."""
+"""Drive `scripts/demo`: serve, send requests, ask a live worker, kill it, read what it left, and check the sums."""
 
 from __future__ import annotations
 
 import collections
 import http.client
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -21,6 +22,8 @@ import mmdebug
 import mmstats
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+#: Lines of the stacks that are shown.
+MOST = 17
 REQUESTS = (("GET", "/"), ("GET", "/items/7"), ("POST", "/basket"), ("GET", "/items/42"), ("GET", "/missing"))
 
 
@@ -40,6 +43,21 @@ def wait_for(condition: Callable[[], Any], what: str) -> Any:
 def command(*arguments: str) -> None:
     print(f"$ {' '.join(arguments)}", flush=True)
     subprocess.run([sys.executable, "-m", *arguments], check=True)
+
+
+def told_by(*arguments: str) -> str:
+    """Run a command that is to succeed, show the begin and the end of what it prints, and return all of it."""
+    print(f"$ {shlex.join(arguments)}", flush=True)
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=30
+    )
+    lines = done.stdout.splitlines()
+    if len(lines) > MOST + 3:
+        lines[MOST:-2] = [f"[... {len(lines) - MOST - 2} lines ...]"]
+    print("\n".join(lines), flush=True)
+    if done.returncode:
+        raise SystemExit(f"demo: {shlex.join(arguments)} ended with {done.returncode}")
+    return done.stdout
 
 
 def workers() -> list[mmstats.Snapshot]:
@@ -116,8 +134,10 @@ def play(client: Client, server: subprocess.Popen[bytes]) -> int:
 
     slow = threading.Thread(target=client.send, args=(("GET", "/report"),))
     slow.start()
-    victim = wait_for(busy, "a worker that answers the slow request").process.pid
-    say(f"Worker {victim} is in the middle of a request. SIGKILL:")
+    victim = wait_for(lambda: at("GET /report"), "a worker that answers the slow request").process.pid
+    failures = ask(victim) + ask_while_blocked(client)
+
+    say(f"Worker {victim} is still in the middle of its report. SIGKILL:")
     os.kill(victim, signal.SIGKILL)
     slow.join()
     print(f"killed; its client's connection was cut off: {client.cut_off == 1}")
@@ -125,7 +145,7 @@ def play(client: Client, server: subprocess.Popen[bytes]) -> int:
     client.send_many(100)
     say("gunicorn has started another worker, and 100 more requests were answered. The dead one's file is still there:")
     command("mmstats", "ls")
-    failures = check(client, victim, server)
+    failures += check(client, victim, server)
     say("What was the dead worker doing, and what killed it?")
     command("mmdebug", "postmortem", str(victim))
     failures += check_report(mmdebug.load(file_of(victim)))
@@ -140,9 +160,43 @@ def settled(snapshot: mmstats.Snapshot) -> bool:
     return bool(snapshot.heartbeat and snapshot.created and snapshot.heartbeat - snapshot.created > 2e9)
 
 
-def busy() -> mmstats.Snapshot | None:
+def ask(pid: int) -> list[str]:
+    """Ask a live worker for a value and for its stacks; returns what is wrong with the answers."""
+    say(f"Worker {pid} is in the middle of a slow request. How many orders has it had? Ask it:")
+    failures = []
+    answer, sold = told_by("mmdebug", "eval", str(pid), "len(orders)").strip(), mmstats.read(file_of(pid))["items_sold"]
+    if answer != str(sold.value):
+        failures.append(f"the live worker answered {answer!r}, and its stats say {sold.value}")
+    say("What are its threads and greenlets doing?")
+    stacks = told_by("mmdebug", "stacks", str(pid))
+    if "respond" not in stacks.partition("\ngreenlet ")[2]:
+        failures.append("the greenlet that waits in the slow request is not among its stacks")
+    return failures
+
+
+def ask_while_blocked(client: Client) -> list[str]:
+    """Attach to a worker whose hub does not answer, and end what blocks it; returns what is wrong."""
+    blocking = threading.Thread(target=client.send, args=(("GET", "/rebuild"),))
+    blocking.start()
+    pid = wait_for(lambda: at("GET /rebuild"), "a worker that is blocked").process.pid
+    say(f"Now a loop blocks the hub of worker {pid}: none of its requests gets on. mmdebug does, and ends the loop:")
+    answer = told_by("mmdebug", "eval", str(pid), "index.cancel()")
+    blocking.join(15)
+    print(f"the loop has ended, and the request was answered: {not blocking.is_alive()}")
+    failures = []
+    if "Index.rebuild" not in answer.partition("\ngreenlet ")[0]:
+        failures.append("the stacks before the answer don't show the loop that blocks the hub")
+    if answer.split()[-1] != "True":
+        failures.append("the worker with the blocked hub did not answer")
+    if blocking.is_alive():
+        failures.append("what was run in the blocked worker did not end the loop")
+    return failures
+
+
+def at(route: str) -> mmstats.Snapshot | None:
+    """The worker whose last request is this one, and in the midst of it."""
     for snapshot in workers():
-        if snapshot["in_flight"].value and snapshot["last_route"].value == "GET /report":
+        if snapshot["in_flight"].value and snapshot["last_route"].value == route:
             return snapshot
     return None
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import mmdebug
+import mmdebug.manhole
 import mmstats
 
 
@@ -20,8 +21,27 @@ class ShopStats(mmstats.MmStats):
     last_route = mmstats.StringField(size=120, help="The request that came last")
 
 
+class Index:
+    """What `/rebuild` makes anew, without ever letting the hub have its turn."""
+
+    def __init__(self) -> None:
+        self.cancelled = False
+
+    def rebuild(self) -> None:
+        give_up = time.monotonic() + 60
+        while not self.cancelled and time.monotonic() < give_up:
+            pass
+
+    def cancel(self) -> bool:
+        self.cancelled = True
+        return self.cancelled
+
+
 stats = ShopStats(service="shop")
 log = logging.getLogger("shop")
+orders: list[str] = []
+index = Index()
+mmdebug.manhole.install(namespace={"orders": orders, "index": index})
 
 
 def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -38,8 +58,12 @@ def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable
 def respond(method: str, path: str) -> tuple[str, bytes]:
     if path == "/report":
         mmdebug.event("report.begun", rows=120_000)
-        time.sleep(30)  # under gevent: other requests go on
+        time.sleep(120)  # under gevent: other requests go on
+    if path == "/rebuild":
+        index.rebuild()  # nothing goes on
+        return "200 OK", b"rebuilt\n"
     if path == "/basket" and method == "POST":
+        orders.append(time.strftime("%H:%M:%S"))
         stats.items_sold.inc()
         return "201 Created", b"sold\n"
     if path.startswith("/items/"):

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,18 @@ def wait_for(condition: Callable[[], Any], what: str = "the condition", seconds:
 class Program:
     """A real Python program, run in a process of its own, talked to over its pipes."""
 
-    def __init__(self, source: str, home: Path, env: dict[str, str] | None = None, wrap: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        source: str,
+        home: Path,
+        env: dict[str, str] | None = None,
+        wrap: tuple[str, ...] = (),
+        arguments: Iterable[object] = (),
+    ) -> None:
         environment = dict(os.environ, MMSTATS_PATH=str(home), PYTHONPATH=str(ROOT), PYTHONUNBUFFERED="1")
         environment.update(env or {})
         self.process = subprocess.Popen(
-            [*wrap, sys.executable, "-c", textwrap.dedent(source)],
+            [*wrap, sys.executable, "-c", textwrap.dedent(source), *map(str, arguments)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
         )  # fmt: skip
 

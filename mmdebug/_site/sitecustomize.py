@@ -69,10 +69,20 @@ def _opt_in() -> None:
         import_module("mmdebug.children").watch()
         import_module("mmdebug").install()
     except Exception as error:
+        _say(f"nothing is recorded of this process: {type(error).__name__}: {error}")
+        return
+    if os.environ.get("MMDEBUG_MANHOLE", "") not in ("", "0"):
         try:
-            sys.stderr.write(f"mmdebug: nothing is recorded of this process: {type(error).__name__}: {error}\n")
-        except Exception:
-            pass  # there is nowhere to say it
+            import_module("mmdebug.manhole").from_environment()
+        except Exception as error:
+            _say(f"nobody can attach to this process: {error}")
+
+
+def _say(message: str) -> None:
+    try:
+        sys.stderr.write(f"mmdebug: {message}\n")
+    except Exception:
+        pass  # there is nowhere to say it
 
 
 try:

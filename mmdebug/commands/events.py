@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import argparse
 import os
-import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from mmdebug.bundle import is_bundle, opened
+from mmdebug.following import follow, recorded
 from mmdebug.records import SEVERITIES, Event
 from mmdebug.report import content
-from mmstats import retention, targets
+from mmstats import targets
 from mmstats.commands import text
 from mmstats.commands.console import Console
 from mmstats.commands.options import positive
-from mmstats.errors import FormatError, ReadError
 from mmstats.reader import seconds
 from mmstats.values import plain
 
@@ -27,8 +25,6 @@ from .opening import add_target
 
 HELP = "print the events of a process, and follow them"
 
-#: Seconds between two looks.
-INTERVAL = 0.2
 #: Earlier events that are shown before those that are waited for.
 BEFORE = 10
 
@@ -43,75 +39,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, console: Console) -> int:
     if is_bundle(options.target):
         with opened(options.target) as bundle:
-            _print(console, _events(bundle.path, options), options)
+            _print(console, recorded(bundle.path, options.severity), options)
         return 0
     path = os.path.realpath(targets.find_one(options.target, options.path).path)
     if not options.follow:
-        _print(console, _events(path, options), options)
+        _print(console, recorded(path, options.severity), options)
         return 0
     try:
-        _follow(console, path, options)
+        for number, new in enumerate(follow(path, options.severity)):
+            _print(console, new, options, len(new) if number else options.last or BEFORE)
     except KeyboardInterrupt:
         pass  # the usual way to end it
     return 0
 
 
-def _events(path: str, options: argparse.Namespace) -> list[Event]:
-    """The events of the box beside a stat file that are asked for, in the order of time."""
-    from mmdebug.boxreader import read_box
-
-    box = path.removesuffix(".mmstats") + ".box"
-    if not os.path.exists(box):
-        raise ReadError(f"{box} is not there: no recorder was on; `mmdebug run` or mmdebug.install() switches it on")
-    wanted = SEVERITIES[SEVERITIES.index(options.severity) :]
-    return [event for event in read_box(box).events if event.severity in wanted]
-
-
-def _follow(console: Console, path: str, options: argparse.Namespace) -> None:
-    seen = _events(path, options)
-    _print(console, seen, options, options.last or BEFORE)
-    while True:
-        alive = _alive(path)
-        try:
-            found = _events(path, options)
-        except ReadError:
-            if not alive or not os.path.exists(path):
-                return  # deleted after the end
-            found = seen  # being changed at this moment: it is looked at again
-        _print(console, new_events(seen, found), options, len(found))
-        seen = found
-        if not alive:
-            return
-        time.sleep(INTERVAL)
-
-
-def _alive(path: str) -> bool:
-    """Whether the writer may still write: looked at before its last events are read."""
-    try:
-        return retention.writer_of(path)[1].alive is not False
-    except (OSError, FormatError):
-        return False  # deleted
-
-
-def new_events(before: Sequence[Event], after: Sequence[Event]) -> Iterator[Event]:
-    """Those of `after` that `before` did not have yet. Also one that appears late, between older ones."""
-    known = Counter([_key(event) for event in before])
-    for event in after:
-        key = _key(event)
-        if known[key]:
-            known[key] -= 1
-        else:
-            yield event
-
-
-def _key(event: Event) -> tuple[Any, ...]:
-    return (event.time, event.severity, event.kind, event.name, event.thread, event.context)
-
-
-def _print(console: Console, events: Any, options: argparse.Namespace, most: int | None = None) -> None:
-    found = list(events)
+def _print(console: Console, events: Sequence[Event], options: argparse.Namespace, most: int | None = None) -> None:
     most = most if most is not None else options.last
-    for event in found[-most:] if most else found:
+    for event in events[-most:] if most else events:
         if options.json:
             console.json("events", {"event": to_dict(event)}, compact=True)
         else:

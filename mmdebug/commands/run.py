@@ -46,9 +46,19 @@ PATIENCE = 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.usage = "mmdebug run [--service NAME] [--path DIR] [--no-report] -- COMMAND [ARGUMENT ...]"
+    parser.usage = (
+        "mmdebug run [--service NAME] [--path DIR] [--manhole[=read-only]] [--no-report] -- COMMAND [ARGUMENT ...]"
+    )
     parser.add_argument("--service", metavar="NAME", help="the name under which the processes are found")
     parser.add_argument("--no-report", action="store_true", help="record, but tell nothing")
+    parser.add_argument(
+        "--manhole", action="store_const", const="1", help="let this user, and root, attach to the processes"
+    )
+    # Only so: a word that follows is the command.
+    parser.add_argument(
+        "--manhole=read-only", dest="manhole", action="store_const", const="read-only",
+        help="let them ask for stacks, stats and events, and run nothing",
+    )  # fmt: skip
     parser.add_argument("command_line", nargs=argparse.REMAINDER, metavar="COMMAND", help="what to run")
 
 
@@ -63,7 +73,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     if children.disabled():
         ended = supervise(command, os.environ, lambda: None)
     else:
-        environ = tree_environment(os.environ, name, options.service, options.path)
+        environ = tree_environment(os.environ, name, options.service, options.path, options.manhole)
         if options.path:
             os.environ["MMSTATS_PATH"] = environ["MMSTATS_PATH"]
         teller = Teller(name, options.service, {"always": True, "never": False}.get(options.color))

@@ -17,6 +17,8 @@ from ..ending import end_of
 from ..postmortem import PostMortem
 from ..records import Activity, Event, ExceptionRecord, Sample
 from ..report import content, print_report
+from ..terminal.escape import clean
+from .results import Bundle, of_result, of_value
 
 #: Rows that are shown; more are counted.
 MOST_ROWS = 1000
@@ -183,16 +185,23 @@ def as_html(found: PostMortem) -> str | None:
         return None
 
 
-#: By the full names of classes: how they look as text and as HTML.
-_TEXT: dict[str, Callable[[Any], str]] = {"mmdebug.postmortem.PostMortem": as_text}
+#: By the full names of classes: how they look as text, as HTML, and as what their values are.
+_TEXT: dict[str, Callable[[Any], str]] = {
+    "mmdebug.postmortem.PostMortem": as_text,
+    "mmdebug.stacks.Stacks": lambda stacks: clean(str(stacks)),
+}
 _HTML: dict[str, Callable[[Any], str | None]] = {
     "mmdebug.postmortem.PostMortem": as_html,
     "mmdebug.processes.Process": lambda process: as_html(process.postmortem()),
 }
+_BUNDLES: dict[str, Callable[[Any], Bundle]] = {
+    "mmdebug.client.data.Result": of_result,
+    "mmdebug.client.data.RemoteValue": of_value,
+}
 
 
 def add_formatters(shell: Any) -> None:
-    """Have `shell` show post-mortems and processes."""
+    """Have `shell` show post-mortems, processes, and what these answered."""
     formatters = shell.display_formatter.formatters
     for name, show in _TEXT.items():
         module, _, kind = name.rpartition(".")
@@ -204,6 +213,16 @@ def add_formatters(shell: Any) -> None:
     for name, render in _HTML.items():
         module, _, kind = name.rpartition(".")
         formatters["text/html"].for_type_by_name(module, kind, render)
+    for name, bundle in _BUNDLES.items():
+        module, _, kind = name.rpartition(".")
+
+        # IPython's own formatters want to choose among the types; it chooses from ours itself.
+        def show_bundle(
+            value: Any, include: Any = None, exclude: Any = None, bundle: Callable[[Any], Bundle] = bundle
+        ) -> Bundle:
+            return bundle(value)
+
+        shell.display_formatter.mimebundle_formatter.for_type_by_name(module, kind, show_bundle)
 
 
 def remove_formatters(shell: Any) -> None:
@@ -212,3 +231,5 @@ def remove_formatters(shell: Any) -> None:
     for names, mime in ((_TEXT, "text/plain"), (_HTML, "text/html")):
         for name in names:
             formatters[mime].pop(name, None)
+    for name in _BUNDLES:
+        shell.display_formatter.mimebundle_formatter.pop(name, None)

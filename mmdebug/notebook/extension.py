@@ -14,6 +14,7 @@ from .cells import Cells
 from .display import add_formatters, remove_formatters
 from .magics import Magics
 from .news import news
+from .remote import Remote
 
 
 class Extension:
@@ -32,6 +33,7 @@ class Extension:
             shell.events.register("pre_run_cell", self._cells.begin)
             shell.events.register("post_run_cell", self._cells.end)
         self._magics = Magics(shell, self._service)
+        self._remote = Remote(shell)
         add_formatters(shell)
         # Of a kernel that loads us at its start, what is printed now reaches nobody.
         self._waits = self._in_kernel and not has_run(shell)
@@ -50,6 +52,7 @@ class Extension:
         if self._waits:
             events.unregister("pre_run_cell", self._tell_later)
         self._magics.remove()
+        self._remote.remove()
         remove_formatters(self._shell)
 
     def _tell_later(self, info: Any) -> None:

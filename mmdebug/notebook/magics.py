@@ -17,7 +17,7 @@ from .display import Table, as_text, deaths_table
 Service = Callable[[], str]
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """Says what is wrong, instead of ending the process."""
 
     def error(self, message: str) -> NoReturn:
@@ -37,7 +37,7 @@ def parsed(parser: argparse.ArgumentParser, line: str) -> argparse.Namespace:
 
 def deaths_of(line: str) -> Table:
     """What ``%deaths`` shows."""
-    parser = _Parser("%deaths", add_help=False)
+    parser = Parser("%deaths", add_help=False)
     parser.add_argument("service", nargs="?", metavar="SERVICE")
     parser.add_argument("--path", metavar="DIR")
     options = parsed(parser, line)
@@ -47,7 +47,7 @@ def deaths_of(line: str) -> Table:
 
 def postmortem_for(line: str, service: str) -> tuple[PostMortem, bool]:
     """What ``%postmortem`` shows, and whether all of it; without a target the newest death of `service`, or of all."""
-    parser = _Parser("%postmortem", add_help=False)
+    parser = Parser("%postmortem", add_help=False)
     parser.add_argument("target", nargs="?", metavar="TARGET")
     parser.add_argument("--path", metavar="DIR")
     parser.add_argument("--all", action="store_true")
@@ -85,7 +85,7 @@ class Magics:
 
         The result is a table, and a sequence of `mmdebug.PostMortem`.
         """
-        with _Told():
+        with Told():
             return deaths_of(line)
 
     def postmortem(self, line: str) -> PostMortem | None:
@@ -95,7 +95,7 @@ class Magics:
         it is the newest death of a kernel, or else of any process. --all prints all of it as text.
         The result is a `mmdebug.PostMortem`.
         """
-        with _Told():
+        with Told():
             found, everything = postmortem_for(line, self._service)
         if everything:
             print(as_text(found, everything=True))
@@ -103,7 +103,7 @@ class Magics:
         return found
 
 
-class _Told:
+class Told:
     """What is wrong is said in one line, as IPython does for its own magics."""
 
     def __enter__(self) -> None:

@@ -46,13 +46,22 @@ def chain(error: CapturedError | None) -> list[Linked]:
     return found
 
 
+#: Notes of clients that came and went; what they ran says more.
+QUIET = ("manhole.connected", "manhole.ended", "manhole.disconnected")
+
+
 def chosen_events(events: Sequence[Event], most: int, errors: int) -> list[Event]:
-    """The newest `most` events, but the newest `errors` errors for certain, in the order of time."""
+    """The newest `most` events, but the newest `errors` errors for certain, in the order of time.
+
+    Those of `QUIET` get what room others leave.
+    """
     ordered = sorted(enumerate(events), key=lambda pair: (pair[1].time, pair[0]))
     sure = [pair for pair in ordered if pair[1].severity == "error"][-errors:] if errors else []
     room = max(most - len(sure), 0)
     taken = {number for number, _ in sure}
-    rest = [pair for pair in ordered if pair[0] not in taken][-room:] if room else []
+    others = [pair for pair in ordered if pair[0] not in taken]
+    others.sort(key=lambda pair: not (pair[1].kind == "note" and pair[1].name in QUIET))
+    rest = others[-room:] if room else []
     return [event for _, event in sorted([*sure, *rest], key=lambda pair: (pair[1].time, pair[0]))]
 
 

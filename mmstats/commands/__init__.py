@@ -1,4 +1,4 @@
-"""The command line: one module a subcommand, each with ``HELP``, ``add_arguments`` and ``run``.
+"""The command line: one module a subcommand, each with ``HELP`` (empty: not listed), ``add_arguments`` and ``run``.
 
 Built on argparse, so that it works where nothing but the writer is installed; rich and argcomplete
 make it nicer where they are.
@@ -73,9 +73,11 @@ def build(program: str, description: str, package: str, commands: Sequence[str])
     subparsers = main.add_subparsers(dest="command", metavar="COMMAND")
     for name in commands:
         module = import_module(f"{package}.{name}")
+        # What has no help is for our own programs, and is not listed.
+        listed = {"help": module.HELP} if module.HELP else {}
         sub = subparsers.add_parser(
             name,
-            help=module.HELP,
+            **listed,
             description=module.__doc__,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             parents=[common()],

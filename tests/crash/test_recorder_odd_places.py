@@ -192,7 +192,7 @@ def test_no_other_greenlet_runs_in_the_midst_of_a_fork(run: Run, home: Path) -> 
         """
         from gevent import monkey; monkey.patch_all()
         import gevent, os, mmdebug
-        from mmdebug import native, sampler
+        from mmdebug import native
         mmdebug.install(service="web", interval=0.05)
         ran = []
         def other():
@@ -202,7 +202,7 @@ def test_no_other_greenlet_runs_in_the_midst_of_a_fork(run: Run, home: Path) -> 
         gevent.spawn(other)
         gevent.sleep(0.05)
         before = len(ran)
-        sampler._wait_for_end(os.getpid(), 0.01)  # a thread that does not end: it has to wait
+        native.wait_for_end(os.getpid(), 0.01)  # a thread that does not end: it has to wait
         print(len(ran) - before)
         """
     ).finish()

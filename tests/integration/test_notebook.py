@@ -2,121 +2,26 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import ROOT, Program, wait_for
+from kernels import LOAD, Kernel, execute, need, notebook
+from support import Program, wait_for
 
 import mmdebug
 from mmdebug.notebook import cells, display, news, table
 from mmdebug.records import Activity, Event, Sample
 
-LOAD = "%load_ext mmdebug"
 #: Prints a line, so that a test knows that it has got so far, and goes on for ever.
 ENDLESS = "import time\nreport = bytearray(120_000_000)  # it takes memory\nprint('begun')\ntime.sleep(1000)"
-
-
-def need(*modules: str) -> None:
-    missing = [name for name in modules if importlib.util.find_spec(name) is None]
-    if missing:
-        message = f"NOT TESTED: notebooks, for which {' and '.join(missing)} must be installed"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-
-
-@pytest.fixture
-def jupyter(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Jupyter's and IPython's directories, empty; returns IPython's."""
-    need("IPython", "ipykernel", "jupyter_client", "nbclient", "nbformat")
-    for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"):
-        monkeypatch.setenv(name, str(tmp_path / name))
-    monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("NO_COLOR", "1")
-    return tmp_path / "IPYTHONDIR"
-
-
-class Kernel:
-    """A real kernel and a client of it."""
-
-    def __init__(self) -> None:
-        from jupyter_client.manager import KernelManager
-
-        self.manager = KernelManager(kernel_name="python3")
-        self.manager.start_kernel(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        self.client = self.manager.client()
-        self.client.start_channels()
-        self.client.wait_for_ready(timeout=60)
-
-    @property
-    def pid(self) -> int:
-        return int(self.manager.provisioner.pid)  # type: ignore[union-attr, attr-defined]
-
-    def run(self, code: str) -> list[Any]:
-        """What a cell shows: printed texts, and dicts of what it displays."""
-        shown: list[Any] = []
-
-        def take(message: dict[str, Any]) -> None:
-            content = message["content"]
-            if message["msg_type"] == "stream":
-                # What is printed in one go may come in several messages.
-                shown.append((shown.pop() if shown and isinstance(shown[-1], str) else "") + content["text"])
-            elif "data" in content:
-                shown.append(content["data"])
-            elif message["msg_type"] == "error":
-                shown.append("\n".join(content["traceback"]))
-
-        self.client.execute_interactive(textwrap.dedent(code), timeout=60, output_hook=take)
-        return shown
-
-    def begin(self, code: str) -> None:
-        """Send a cell, and don't wait for its end."""
-        self.client.execute(textwrap.dedent(code))
-
-    def wait_for_output(self, text: str) -> None:
-        """Wait until a cell has printed `text`."""
-        while True:
-            message = self.client.get_iopub_msg(timeout=60)
-            if message["msg_type"] == "stream" and text in message["content"]["text"]:
-                return
-
-    def wait_for_death(self) -> None:
-        wait_for(lambda: not self.manager.is_alive(), "the kernel's death")
-
-    def kill(self) -> None:
-        """SIGKILL it from outside, and wait until it is gone."""
-        self.manager.signal_kernel(9)
-        self.wait_for_death()
-
-    def close(self) -> None:
-        self.client.stop_channels()
-        self.manager.shutdown_kernel(now=True)
-        self.manager.cleanup_resources()
-        self.manager.context.destroy()
-
-
-@pytest.fixture
-def kernel(jupyter: Path) -> Iterator[Callable[[], Kernel]]:
-    """Start kernels; all are ended."""
-    kernels: list[Kernel] = []
-
-    def start() -> Kernel:
-        kernels.append(Kernel())
-        return kernels[-1]
-
-    yield start
-    for started in kernels:
-        started.close()
 
 
 def cell_events(found: Any) -> list[tuple[str, Any, Any]]:
@@ -187,20 +92,6 @@ def test_a_kernel_that_kills_itself_and_one_that_crashes_are_both_known(kernel: 
     assert "by its own hand" in shown["text/html"]
     (shown,) = after.run("%postmortem")
     assert "Segmentation fault" in shown["text/plain"] and "into the void" in shown["text/plain"]
-
-
-def notebook(*sources: str) -> Any:
-    import nbformat
-
-    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
-
-
-def execute(book: Any, *, allow_errors: bool = False) -> list[list[Any]]:
-    """Run a notebook to its end; the outputs of its cells."""
-    import nbclient
-
-    nbclient.NotebookClient(book, timeout=60, kernel_name="python3", allow_errors=allow_errors).execute()
-    return [cell.outputs for cell in book.cells]
 
 
 def test_a_notebook_leaves_what_its_cells_did_and_no_death(jupyter: Path) -> None:

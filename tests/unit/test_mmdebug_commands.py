@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from support import ROOT, Program
 
+from mmdebug import following
 from mmdebug.commands import events as events_command
 from mmdebug.records import Event
 from mmstats import commands
@@ -233,9 +234,9 @@ def test_following_ends_quietly_on_ctrl_c(victims: Victims, run: Any) -> None:
 
 def test_only_what_is_new_is_shown_also_what_appears_late() -> None:
     one, two, three = [Event(time, "info", "event", "x") for time in (1, 2, 3)]
-    assert list(events_command.new_events([one, three], [one, two, three])) == [two]
-    assert list(events_command.new_events([one], [one, one])) == [one], "the same again at the same time is another"
-    assert list(events_command.new_events([one, two], [two])) == []
+    assert list(following.new_events([one, three], [one, two, three])) == [two]
+    assert list(following.new_events([one], [one, one])) == [one], "the same again at the same time is another"
+    assert list(following.new_events([one, two], [two])) == []
 
 
 @pytest.mark.parametrize("time", [0, 1, 1 << 63, 1 << 70])

@@ -60,6 +60,16 @@ def test_an_old_error_is_shown_before_a_flood_of_newer_events() -> None:
     assert [event.name for event in content.chosen_events(events, 3, 2)] == ["first", "e998", "e999"]
 
 
+def test_clients_that_came_and_went_take_no_room_from_events() -> None:
+    came = Event(time=5, severity="info", kind="note", name="manhole.connected")
+    events = [
+        Event(time=1, severity="info", kind="event", name="begun"),
+        *[dataclasses.replace(came, time=at) for at in (6, 7, 8)],
+    ]
+    assert [event.time for event in content.chosen_events(events, 2, 0)] == [1, 8]
+    assert [event.time for event in content.chosen_events(events, 9, 0)] == [1, 6, 7, 8]
+
+
 def test_the_fatal_exception_comes_first_with_its_innermost_frames_and_locals() -> None:
     shown = text_of(rich())
     fatal = shown.index("fatal: ZeroDivisionError: division by zero")

@@ -1,0 +1,28 @@
+"""Evaluate an expression in a live process and print its value.
+
+What it prints goes to the standard output and error here. An exception there is printed as its
+traceback, and the exit code is 1. With --json the value itself is printed where JSON can hold it.
+
+  mmdebug eval web 'len(app.queue)'
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from mmstats.commands.console import Console
+
+from .reaching import add_reaching, add_running, guarded
+from .running import run_code
+
+HELP = "evaluate an expression in a live process"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_reaching(parser)
+    parser.add_argument("expression", metavar="EXPRESSION", help="what to evaluate there")
+    add_running(parser)
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    return guarded(lambda: run_code(options, console, options.expression, "eval"))

@@ -1,0 +1,75 @@
+"""List live processes: which can be attached to, and which are recorded.
+
+MANHOLE: `open` (mmdebug attach PID), `armed` (mmdebug arm PID has it listen), `none`.
+RECORDER: whether a post-mortem will tell what it was doing. --all also lists the dead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any
+
+from mmdebug.client.discovery import Candidate, everyone
+from mmstats import directory
+from mmstats.commands import text
+from mmstats.commands.console import Console, identity
+from mmstats.reader import seconds
+
+HELP = "list live processes, and which can be attached to"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--service", help="only this service")
+    parser.add_argument("--all", action="store_true", help="the dead, too")
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    found = [
+        candidate
+        for candidate in everyone(options.path)
+        if (options.all or candidate.state in ("alive", "unknown"))
+        and (options.service is None or candidate.service == options.service)
+    ]
+    if options.json:
+        console.json("ps", {"processes": [row(candidate) for candidate in found]})
+    elif found:
+        headers = ("PID", "SERVICE", "STATE", "SINCE", "MANHOLE", "RECORDER")
+        console.table(headers, [cells(candidate) for candidate in found], numeric=(0, 3))
+    else:
+        homes = [options.path] if options.path else directory.readable() or directory.defaults()[:1]
+        console.line(f"No live process has left a file in {text.printable(' or '.join(homes))}.")
+    return 0
+
+
+def cells(candidate: Candidate) -> tuple[str, ...]:
+    created = _created(candidate)
+    return (
+        str(candidate.pid),
+        identity(candidate.service),
+        candidate.state,
+        text.age(time.time() - created / 1e9 if created else None),
+        candidate.manhole,
+        "on" if candidate.recorded else "off",
+    )
+
+
+def row(candidate: Candidate) -> dict[str, Any]:
+    """One process, for programs. `since` is seconds since the epoch."""
+    who = candidate.snapshot.process if candidate.snapshot is not None else None
+    return {
+        "pid": candidate.pid,
+        "service": candidate.service,
+        "state": candidate.state,
+        "since": seconds(_created(candidate)),
+        "manhole": candidate.manhole,
+        "recorder": candidate.recorded,
+        "sockets": [end.path for end in candidate.sockets] if candidate.manhole == "open" else [],
+        "uuid": candidate.snapshot.uuid if candidate.snapshot is not None else None,
+        "uid": who.uid if who is not None else (candidate.sockets + candidate.arms)[0].uid,
+        "path": candidate.path or None,
+    }
+
+
+def _created(candidate: Candidate) -> int | None:
+    return candidate.snapshot.created if candidate.snapshot is not None else None

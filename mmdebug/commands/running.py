@@ -1,0 +1,93 @@
+"""Run code in a live process for a command, and print what came of it."""
+
+from __future__ import annotations
+
+import argparse
+import io
+from typing import Any
+
+from mmdebug.client.data import Result
+from mmdebug.errors import RemoteError
+from mmdebug.terminal.escape import clean
+from mmstats.commands import text
+from mmstats.commands.console import Console
+
+from . import reaching
+
+
+def run_code(options: argparse.Namespace, console: Console, code: str, mode: str) -> int:
+    """Run it there; with --json one object is printed in any case."""
+    command = options.command
+    with reaching.reached(options) as found:
+        limit: dict[str, Any] = {} if options.timeout is None else {"timeout": options.timeout or None}
+        printed = reaching.Printed()
+        try:
+            result = found.connection.execute(
+                code,
+                mode=mode,
+                where=options.where,
+                value=options.json,
+                on_stream=None if options.json else printed,
+                on_started=reaching.started,
+                **limit,
+            )
+        except RemoteError as error:
+            if not options.json:
+                raise
+            console.json(command, {"ok": False, **_failed(error)})
+            return reaching.INTERRUPTED if error.kind == "interrupted" else reaching.FAILED
+        finally:
+            printed.end()
+    if options.json:
+        console.json(command, {"ok": True, **_done(result)})
+    else:
+        _show(console, result)
+    return 0
+
+
+def _show(console: Console, result: Result) -> None:
+    if result.text:
+        console.line(clean(result.text))
+    if result.cut:
+        items = f": {result.shown:,} of {result.total:,} items" if result.shown and result.total else ""
+        reaching.say(f"not all of it is shown{items}")
+    if result.dropped:
+        reaching.say(f"{text.size(result.dropped)} of what it printed were over the limit, and are lost")
+
+
+def _done(result: Result) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "text": result.text,
+        "type": result.type,
+        "cut": result.cut,
+        "where": result.where,
+        "reason": result.reason,
+        "seconds": result.seconds,
+        "stdout": result.stdout,
+        "stderr": result.stderr,
+        "dropped": result.dropped,
+    }
+    if result.has_value:
+        return {"value": result.value, **told}
+    if result.arrow and (frame := result.frame) is not None:
+        written = io.StringIO()
+        frame.to_csv(written, index=False)
+        return {"csv": written.getvalue(), **told}
+    return {**told, "value_problem": result.value_problem} if result.value_problem else told
+
+
+def _failed(error: RemoteError) -> dict[str, Any]:
+    return {
+        "error": {
+            "kind": error.kind,
+            "name": error.name,
+            "message": str(error),
+            "traceback": list(error.traceback),
+            "advice": error.advice,
+            "stuck": error.stuck,
+        },
+        "where": error.where,
+        "seconds": error.seconds,
+        "stdout": error.stdout,
+        "stderr": error.stderr,
+    }

@@ -1,0 +1,274 @@
+"""One request on its way: begun once, wherever that is, ended once, and told to end in between."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from .. import native
+from ..protocol import Message
+from . import output, pending
+from .evaluation import Failure, by_signal, failure_of
+from .pending import Interrupted
+from .places import AT, HUB, LOOP, NATIVE, Places
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a client asks to be run.
+
+    kind: ``exec``, ``page``, ``complete`` or ``inspect``
+    mode: ``cell``, ``eval`` or ``exec``
+    where: ``auto``, ``app``, ``main`` or ``native``
+    timeout: seconds that it may take, None for any time: a session puts its own limit in if the client gives none
+    value: whether the value is wanted as JSON or Arrow
+    """
+
+    id: int
+    kind: str
+    code: str = ""
+    mode: str = "cell"
+    where: str = "auto"
+    timeout: float | None = None
+    value: bool = False
+    cursor: int = 0
+    detail: int = 0
+    start: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of a request; `keep` is called if it is the one that is sent."""
+
+    message: Message
+    body: bytes = b""
+    keep: Callable[[], None] | None = None
+
+
+class Surroundings(Protocol):
+    """What a command needs of its session."""
+
+    places: Places
+
+    def work(self, command: Command) -> Any:
+        """A coroutine with the request's `Answer`."""
+
+    def post(self, command: Command, message: Message, body: bytes, final: bool) -> None: ...
+
+
+class Command:
+    """A request on its way. The session's thread tells it what to do; its code runs in its place."""
+
+    def __init__(self, session: Surroundings, request: Request, place: str, printed: output.Output) -> None:
+        self.request = request
+        self.place = place
+        self.output = printed
+        self.asked = time.monotonic()
+        self.began: float | None = None
+        self.over = False  # whether its code has ended, maybe long after its answer
+        self.interrupted = ""  # why: "interrupted", "timeout" or "closing"
+        self.told_at = 0.0  # for the first time
+        self.told = 0
+        self._session = session
+        # Each is popped by the one that takes it: that is one step, and needs no lock.
+        self._claim = [1]
+        self._end = [1]
+        self._strikes: list[int] = []
+        self._exposed = False  # whether the client's code runs, so that an exception may be raised in it
+        self._runner: Any = None  # the greenlet or task
+        self._ident = 0
+        self._lock = native.allocate_lock()
+
+    def claim(self) -> bool:
+        """Whether the caller is the one to begin it."""
+        try:
+            self._claim.pop()
+        except IndexError:
+            return False
+        return True
+
+    @property
+    def unclaimed(self) -> bool:
+        return bool(self._claim)
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has its final answer."""
+        return not self._end
+
+    def end(self, message: Message, body: bytes = b"") -> bool:
+        """Make this the final answer; False if there is one already."""
+        try:
+            self._end.pop()
+        except IndexError:
+            return False
+        whole = {"id": self.request.id, **message}
+        if message["type"] in ("result", "error"):
+            seconds = 0.0 if self.began is None else time.monotonic() - self.began
+            whole.update(where=self.place, seconds=round(seconds, 6), output=self.output.counts())
+        self._session.post(self, whole, body, True)
+        return True
+
+    # In its place.
+
+    def enter(self) -> None:
+        """In a callback of the hub or the loop: have it run in a greenlet or a task."""
+        if not self.unclaimed:
+            return
+        if self.place == LOOP:
+            asyncio: Any = sys.modules["asyncio"]
+            loop = asyncio.get_running_loop()
+            # Not by create_task: the program may have put a factory of its own there.
+            self._runner = asyncio.Task(self._run(), loop=loop, name=f"mmdebug {self.request.id}")
+            return
+        gevent: Any = sys.modules["gevent"]
+        self._runner = gevent.Greenlet(self.run)
+        self._runner.spawn_tree_locals = {output.KEY: self.output}
+        self._runner.start()
+
+    def run(self) -> None:
+        """In a greenlet, in the main thread, or in a thread of ours."""
+        if self.unclaimed or self.place == NATIVE:  # a thread of ours was claimed for
+            try:
+                self._run().send(None)
+            except StopIteration:
+                pass
+
+    async def _run(self) -> None:
+        if self.place != NATIVE and not self.claim():
+            return
+        self._begin()
+        token = output.enter(self.output)
+        answer: Answer | None = None
+        error: BaseException | None = None
+        try:
+            # From here until it is false again an `Interrupted` may come: no call stands outside of a try.
+            try:
+                self._exposed = True
+                if self.interrupted:
+                    raise Interrupted
+                answer = await self._session.work(self)
+            finally:
+                self._exposed = False
+        except BaseException as raised:
+            error = raised
+        try:
+            self._cover()
+        except Interrupted:  # it was on its way; another one can't be
+            self._cover()
+        output.leave(token)
+        self._conclude(answer, error)
+        self._runner = None
+        if error is not None and by_signal(error):
+            raise error
+
+    def _begin(self) -> None:
+        self._ident = native.get_ident()
+        self.began = time.monotonic()
+        if self.request.kind == "exec" and self.place != NATIVE:
+            self._session.post(self, started(self, ""), b"", False)
+
+    def _cover(self) -> None:
+        """From here on nothing is raised in this thread from outside; in greenlets and tasks nothing ever is."""
+        if self.place in (HUB, LOOP):
+            self.over = True
+            return
+        with self._lock:
+            self.over = True
+            pending.take_back(self._ident)
+
+    def _conclude(self, answer: Answer | None, error: BaseException | None) -> None:
+        if answer is not None:
+            if self.end(answer.message, answer.body) and answer.keep is not None:
+                answer.keep()
+        elif error is not None:
+            message = "a signal's handler raised it, and it was passed on to the program" if by_signal(error) else ""
+            self.end(self.failed(Failure(type(error).__name__, message, [])))
+
+    def failed(self, failure: Failure, stuck: bool = False) -> Message:
+        """The message for an error that ended the code."""
+        kind = {"": "exception", "timeout": "timeout"}.get(self.interrupted, "interrupted")
+        message, advice = failure.message, ""
+        if kind == "timeout":
+            message = f"it took longer than its limit of {self.limit:g} s"
+            advice = "give it a longer limit"
+        elif kind == "interrupted" or failure.name == Interrupted.__name__:
+            kind, message = "interrupted", "interrupted"
+        return {
+            "type": "error", "kind": kind, "name": failure.name, "message": message,
+            "traceback": failure.traceback, "stuck": stuck, "advice": advice,
+        }  # fmt: skip
+
+    @property
+    def limit(self) -> float | None:
+        """Seconds that it may take."""
+        limit = self.request.timeout
+        if self.request.kind == "exec":
+            return limit
+        return QUESTION_LIMIT if limit is None else min(limit, QUESTION_LIMIT)
+
+    # Telling it to end.
+
+    def interrupt(self, why: str) -> str:
+        """Tell it, for the first time or again; returns how, as a sentence."""
+        self.interrupted = self.interrupted or why
+        self.told_at = self.told_at or time.monotonic()
+        self.told += 1
+        if self.place in (HUB, LOOP):
+            # Whichever comes first: it waits and the hub gets to this, or it runs and the thread does.
+            self._strikes[:] = [1]
+            pending.call_in_main(self._strike)
+            self._session.places.call(self._strike_waiting)
+            what = "greenlet" if self.place == HUB else "task"
+            return f"its {what} is told to end, when it waits or when it runs Python code next"
+        with self._lock:
+            if self._exposed and not self.over:
+                pending.raise_in(self._ident)
+        return f"the code in {AT[self.place]} is told to end when it runs Python code next"
+
+    def _strike(self) -> None:
+        """In the main thread, between two instructions of whatever runs there."""
+        if not self._exposed or output.current() is not self.output:
+            return
+        if not self._is_current():
+            raise Interrupted  # it is one that the command has spawned; its own is still to be told
+        if self._strikes:
+            self._strikes.clear()
+            raise Interrupted
+
+    def _is_current(self) -> bool:
+        if self.place == LOOP:
+            asyncio: Any = sys.modules["asyncio"]
+            try:
+                return asyncio.current_task() is self._runner
+            except RuntimeError:  # in a callback that it has left behind, the loop is not running
+                return False
+        greenlet: Any = sys.modules["greenlet"]
+        return greenlet.getcurrent() is self._runner
+
+    def _strike_waiting(self) -> None:
+        """In a callback of the hub or the loop: its own greenlet or task waits."""
+        if not self._exposed or not self._strikes:
+            return
+        self._strikes.clear()
+        if self.place == LOOP:
+            self._runner.cancel()
+        else:
+            self._runner.kill(Interrupted, block=False)
+
+
+#: Seconds that a question (completion, inspection, a page) may take.
+QUESTION_LIMIT = 5.0
+
+
+def started(command: Command, reason: str) -> Message:
+    """The message that a command begins in its place."""
+    return {"type": "started", "id": command.request.id, "where": command.place, "reason": reason}
+
+
+def described(error: BaseException, command: Command) -> Answer:
+    """The answer for what the client's code raised. Calls the program's code."""
+    return Answer(command.failed(failure_of(error)))

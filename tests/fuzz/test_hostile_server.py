@@ -1,0 +1,284 @@
+"""A client of a hostile server: whatever comes, nothing of it runs, nothing moves the cursor, memory is bounded."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import random
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from played import WELCOME, Played, Reply, polite, result
+from support import wait_for
+
+import mmdebug
+from mmdebug import protocol
+from mmdebug.client import connection as connections
+from mmdebug.client.connection import Connection
+from mmdebug.client.data import welcome_of
+from mmdebug.commands import main
+from mmdebug.errors import AttachError, ProtocolError, RemoteError
+from mmdebug.protocol import Decoder, Message
+from mmstats.errors import MmStatsError
+
+EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e<script>alert(1)</script>"
+
+
+class Trap:
+    """What leaves a file behind when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = str(path)
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (self._path,)
+
+
+@pytest.fixture
+def play(home: Path) -> Iterator[Callable[..., Played]]:
+    played: list[Played] = []
+
+    def start(script: Callable[[Message], Any], **options: Any) -> Played:
+        played.append(Played(home, script, **options))
+        return played[-1]
+
+    yield start
+    for one in played:
+        one.close()
+
+
+def _frame(header: Any, body: bytes = b"") -> bytes:
+    data = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("!II", len(data), len(body)) + data + body
+
+
+# One exchange, with each kind of nonsense in the place of the answer.
+
+NONSENSE: dict[str, Callable[[int], bytes]] = {
+    "a pickle": lambda n: pickle.dumps({"type": "result", "id": n}),
+    "html": lambda n: b"<html><script>alert(1)</script></html>" * 10,
+    "a huge header": lambda n: struct.pack("!II", 0xFFFFFFFF, 0) + b"x" * 1000,
+    "a huge body": lambda n: struct.pack("!II", 10, 0xFFFFFFFF) + b"x" * 1000,
+    "no json": lambda n: _frame(b"\xff\xfe{"),
+    "a list": lambda n: _frame([1, 2]),
+    "no type": lambda n: _frame({"id": n}),
+    "deep": lambda n: _frame(b'{"type":' + b"[" * 5000 + b"]" * 5000 + b"}"),
+    "infinite": lambda n: _frame(b'{"type":"result","id":%d,"seconds":Infinity}' % n),
+    "an unknown type": lambda n: _frame({"type": EVIL, "id": n}),
+    "another's type": lambda n: _frame({"type": "completions", "id": n}),
+    "an id of nobody": lambda n: _frame({"type": "result", "id": n + 1000}),
+    "an id that is none": lambda n: _frame({"type": "result", "id": "1"}),
+    "a true id": lambda n: _frame({"type": "result", "id": True}),
+    "no id": lambda n: _frame({"type": "result"}),
+    "data of lists": lambda n: _frame({"type": "result", "id": n, "data": {"text/plain": ["x"]}}),
+    "data that is text": lambda n: _frame({"type": "result", "id": n, "data": "x"}),
+    "a bad image": lambda n: _frame({"type": "result", "id": n, "data": {"image/png": "é!"}}),
+    "negative seconds": lambda n: _frame({"type": "result", "id": n, "seconds": -1}),
+    "a stream without text": lambda n: _frame({"type": "stream", "id": n, "name": "stdout"}),
+    "a stream of no name": lambda n: _frame({"type": "stream", "id": n, "name": "stdlog", "text": ""}),
+    "stacks that are a pickle": lambda n: _frame({"type": "started", "id": n}, pickle.dumps(1)),
+    "stacks of another shape": lambda n: _frame({"type": "started", "id": n}, b'{"schema": 1, "stacks": {}}'),
+    "an error of lists": lambda n: _frame({"type": "error", "id": n, "message": [], "kind": 3}),
+}
+
+
+@pytest.mark.parametrize("what", NONSENSE)
+def test_nonsense_in_the_place_of_an_answer_ends_the_connection(play: Callable[..., Played], what: str) -> None:
+    played = play(polite(lambda message: [NONSENSE[what](message["id"])]))
+    with mmdebug.connect(played.target) as found:
+        before = found.connection
+        with pytest.raises(ProtocolError) as caught:
+            found.exec("code")
+        assert len(str(caught.value)) < 500
+        assert before.closed
+
+
+class Bytes:
+    """A transport that gives what it was given, in pieces, and then ends."""
+
+    def __init__(self, content: bytes, piece: int = 1 << 16) -> None:
+        self._pieces = [content[at : at + piece] for at in range(0, len(content), piece)]
+        self.closed = False
+
+    def send(self, data: bytes) -> None:
+        pass
+
+    def receive(self, timeout: float | None, wake: int | None) -> bytes:
+        return self._pieces.pop(0) if self._pieces else b""
+
+    def ended(self) -> str:
+        return "it ended"
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def _ask_everything(content: bytes, piece: int) -> None:
+    """Each question to a server that says `content`: an answer or an error of ours, and nothing else."""
+    questions: list[Callable[[Connection], Any]] = [
+        lambda c: c.execute("x", value=True).frame,
+        lambda c: c.complete("x", 1),
+        lambda c: c.inspect("x", 1),
+        lambda c: str(c.stacks().to_dict()),
+        lambda c: dict(c.stats()),
+        lambda c: list(c.events(follow=True)),
+        lambda c: c.where(),
+        lambda c: c.page(0),
+    ]
+    for question in questions:
+        transport = Bytes(content, piece)
+        connection = Connection(transport, welcome_of(WELCOME), Decoder())
+        try:
+            question(connection)
+        except MmStatsError:
+            pass
+        finally:
+            connection.close()
+        assert transport.closed
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=20) | st.just(EVIL),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
+    max_leaves=5,
+)  # fmt: skip
+_KINDS = st.sampled_from(
+    ["result", "error", "started", "stream", "completions", "inspection", "stacks", "stats", "box", "events", "where"]
+)
+_FIELDS = st.sampled_from(
+    [
+        "id", "type", "data", "metadata", "value", "arrow", "cut", "shown", "seconds", "output", "matches", "text",
+        "name", "found", "line", "events", "more", "message", "traceback", "kind", "places", "answers", "where",
+    ]
+)  # fmt: skip
+_BODIES = st.binary(max_size=40) | st.builds(lambda value: json.dumps(value).encode(), _JSON)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.lists(st.tuples(_KINDS, st.dictionaries(_FIELDS, _JSON, max_size=6), _BODIES), min_size=1, max_size=4),
+    st.sampled_from([1, 7, 1 << 16]),
+)
+def test_messages_of_all_shapes_give_an_answer_or_an_error_of_ours(
+    messages: list[tuple[str, dict[str, Any], bytes]], piece: int
+) -> None:
+    _ask_everything(b"".join([_frame({"id": 1, "type": kind, **rest}, body) for kind, rest, body in messages]), piece)
+
+
+def test_good_answers_with_bits_turned_give_an_answer_or_an_error_of_ours() -> None:
+    good = _frame({"type": "stream", "id": 1, "name": "stdout", "text": "x"}) + _frame(
+        {**result({"id": 1}, "text"), "value": [1]}, b"body"
+    )
+    chance = random.Random(7)
+    for _ in range(150):
+        damaged = bytearray(good)
+        for _ in range(chance.randint(1, 4)):
+            damaged[chance.randrange(len(damaged))] ^= 1 << chance.randrange(8)
+        _ask_everything(bytes(damaged[: chance.randint(1, len(damaged))]), 1 << 16)
+
+
+def test_a_greeting_of_all_shapes_is_refused(play: Callable[..., Played]) -> None:
+    greetings: list[Reply] = [
+        {**WELCOME, "pid": "1"},
+        {**WELCOME, "pid": 1},
+        {**WELCOME, "protocol": 2},
+        {**WELCOME, "limits": [1]},
+        {**WELCOME, "limits": {"timeout": -1}},
+        {**WELCOME, "names": [1]},
+        {**WELCOME, "versions": {"python": 3}},
+        {"type": "result", "id": 1},
+        {"type": "error", "id": None},
+        pickle.dumps(WELCOME),
+    ]
+    greeting = iter(greetings)
+    played = play(lambda message: [next(greeting)] if message["type"] == "hello" else [])
+    for _ in greetings:
+        with pytest.raises((AttachError, ProtocolError)):
+            mmdebug.connect(played.target)
+
+
+def test_half_a_frame_and_no_more_is_not_waited_for_longer_than_anything_else(
+    play: Callable[..., Played], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "ANSWER", 0.1)
+    half = _frame({"type": "pong", "id": 1})[:-3]
+    played = play(polite(lambda message: [half]))
+    with mmdebug.connect(played.target) as found, pytest.raises(AttachError, match="no answer came in time"):
+        found.connection.ping()
+
+
+def test_a_flood_for_those_who_do_not_ask_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "MAX_LATE", 100)
+    monkeypatch.setattr(connections, "MAX_QUEUED", 100_000)
+    event = _frame({"type": "events", "id": 1, "events": [], "more": True})
+    connection = Connection(Bytes(event * 1000), welcome_of(WELCOME), Decoder())
+    events = connection.events(follow=True)
+    with pytest.raises(ProtocolError, match="more has come than is kept"):
+        next(events)
+    late = _frame({"type": "pong", "id": 1})
+    connection = Connection(Bytes(late * 1000, len(late)), welcome_of(WELCOME), Decoder())
+    connection.ping()
+    with pytest.raises(ProtocolError, match="flood"):
+        connection.ping()
+
+
+def test_pickles_html_and_controls_are_text_and_nothing_more(
+    play: Callable[..., Played], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trap = tmp_path / "unpickled"
+    body = pickle.dumps(Trap(trap))
+
+    def answer(message: Message) -> list[Reply]:
+        if message.get("code") == "fail":
+            failed = {"type": "error", "id": message["id"], "message": EVIL, "traceback": [EVIL], "advice": EVIL}
+            return [failed]
+        return [
+            ({"type": "started", "id": message["id"], "where": EVIL[:30], "reason": EVIL}, b""),
+            {"type": "stream", "id": message["id"], "name": "stdout", "text": EVIL},
+            {"type": "stream", "id": message["id"], "name": "stderr", "text": EVIL},
+            (result(message, EVIL, value_type=EVIL, value_problem=EVIL, value_pickle=body.hex()), body),
+        ]
+
+    played = play(polite(answer))
+    assert main(["eval", played.target, "x"]) == 0
+    assert main(["eval", played.target, "fail"]) == 1
+    shown = "".join(capsys.readouterr())
+    assert "alert(1)" in shown, "as text"
+    assert main(["eval", "--json", played.target, "x"]) == 0
+    shown += "".join(capsys.readouterr())
+    assert not {"\x1b", "\x07", "\x9b", "\u202e"} & set(shown)
+    with mmdebug.connect(played.target) as found:
+        done = found.exec("x")
+        assert done.arrow == b"" and done.frame is None
+        assert "<script>" not in str(done._repr_mimebundle_()[0].get("text/html", ""))
+        with pytest.raises(RemoteError):
+            found.exec("fail")
+    assert not trap.exists()
+
+
+def test_a_pickle_that_claims_to_be_a_table_is_an_error(play: Callable[..., Played], tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    trap = tmp_path / "unpickled"
+    body = pickle.dumps(Trap(trap))
+    played = play(polite(lambda message: [(result(message, "x", arrow=True), body)]))
+    with mmdebug.connect(played.target) as found, pytest.raises(ProtocolError, match="a table that can't be read"):
+        found.eval("frame")
+    assert not trap.exists()
+
+
+def test_a_server_is_told_no_secret_of_the_command_line(
+    play: Callable[..., Played], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["mmdebug", "attach", "--token", "hunter2secret"])
+    played = play(polite(lambda message: []))
+    mmdebug.connect(played.target).close()
+    wait_for(lambda: played.heard, "the hello")
+    assert "hunter2secret" not in json.dumps(played.heard)
+    assert protocol.encode(played.heard[0])
