@@ -7,12 +7,27 @@ from typing import Any
 
 from mmstats.errors import MmStatsError
 
+from .escape import clean
 
-class ProtocolError(MmStatsError):
+
+class LiveError(MmStatsError):
+    """What went wrong with a live process. Its message may hold that one's words: `str` gives it escaped for a
+    terminal, `message` as it came.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+    def __str__(self) -> str:
+        return clean(self.message)
+
+
+class ProtocolError(LiveError):
     """What came over a connection is not the protocol, or more than it allows."""
 
 
-class AttachError(MmStatsError):
+class AttachError(LiveError):
     """A process can't be attached to: nothing listens there, it is not ours, or it refused."""
 
 
@@ -27,7 +42,7 @@ class ConnectionLost(AttachError):
         self.postmortem = postmortem
 
 
-class RemoteError(MmStatsError):
+class RemoteError(LiveError):
     """What was asked of a live process failed there, or was refused.
 
     kind: ``exception``, ``timeout``, ``interrupted``, ``refused``, ``denied``, ``busy`` or ``protocol``

@@ -8,14 +8,15 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from itertools import islice
+from types import CodeType
 from typing import Any
 
 from mmstats.instrument.runtime import MAX_BLOCKS, SHARE
 
 from . import native
+from .stacks import walking
 
-#: Frames of the main thread, and tasks, that are looked at.
-_DEPTH = 200
+#: Tasks that are looked at.
 _TASKS = 20
 
 
@@ -99,12 +100,12 @@ class MainLoop:
         if self._loop is not None:
             return self._loop.call_soon_threadsafe  # type: ignore[no-any-return]
         if self._hub is None or self._hub.dead:
+            self._hub = _hub_in_frames()
             began = time.monotonic()
-            if began < self._next_search:
-                return None
-            self._hub = _hub()
-            now = time.monotonic()
-            self._next_search = now + (now - began) / SHARE
+            if self._hub is None and began >= self._next_search:
+                self._hub = _hub_in_memory()
+                now = time.monotonic()
+                self._next_search = now + (now - began) / SHARE
         loop = getattr(self._hub, "loop", None)
         return getattr(loop, "run_callback_threadsafe", None)
 
@@ -114,17 +115,21 @@ def running_loop() -> Any:
 
     The frames of uvloop's loops are not Python's: it takes ``asyncio.run`` to see these.
     """
-    if "asyncio" not in sys.modules:
-        return None
-    for frame in _main_frames():
-        code = frame.f_code
-        if "asyncio" in code.co_filename and code.co_name in ("run_forever", "run"):
-            found = frame.f_locals.get("self")
-            if code.co_name == "run":
-                found = getattr(found, "_loop", None)  # a Runner's
-            if found is not None and found.is_running():
-                return found
+    forever = _code_of("asyncio.base_events", "BaseEventLoop", "run_forever")
+    run = _code_of("asyncio.runners", "Runner", "run")
+    for frame in walking.frames_of(native.main_ident(), {id(forever), id(run)} - {id(None)}):
+        found = frame.f_locals.get("self")
+        if frame.f_code is run:
+            found = getattr(found, "_loop", None)
+        if found is not None and found.is_running():
+            return found
     return None
+
+
+def _code_of(module: str, kind: str, function: str) -> CodeType | None:
+    """The code of a method, if its module was imported."""
+    found = getattr(getattr(sys.modules.get(module), kind, None), function, None)
+    return getattr(found, "__code__", None)
 
 
 def _candidates() -> Iterator[Any]:
@@ -139,7 +144,8 @@ def _candidates() -> Iterator[Any]:
         kind = type(found)
         return issubclass(kind, general) and not issubclass(kind, usual) and bool(found.is_running())
 
-    for frame in islice(_main_frames(), 1):
+    frame = sys._current_frames().get(native.main_ident())
+    if frame is not None:
         yield from filter(unseen, list(frame.f_locals.values()))
     for name in ("_all_tasks", "_scheduled_tasks"):
         try:
@@ -149,26 +155,23 @@ def _candidates() -> Iterator[Any]:
         yield from filter(unseen, [task.get_loop() for task in several])
 
 
-def _main_frames() -> Iterator[Any]:
-    frame = sys._current_frames().get(native.main_ident())
-    for _ in range(_DEPTH):
-        if frame is None:
-            return
-        yield frame
-        frame = frame.f_back
-
-
-def _hub() -> Any:
-    """gevent's hub of the main thread, if there is one already."""
+def _hub_in_frames() -> Any:
+    """gevent's hub of the main thread, if that is in it: while it waits, or runs a callback."""
     hub_type = getattr(sys.modules.get("gevent.hub"), "Hub", None)
     if hub_type is None:
         return None
-    for frame in _main_frames():  # while it waits, or runs a callback
-        if frame.f_code.co_name == "run" and "gevent" in frame.f_code.co_filename:
-            found = frame.f_locals.get("self")
-            if issubclass(type(found), hub_type):
-                return found
-    if sys.getallocatedblocks() > MAX_BLOCKS:
+    run = _code_of("gevent.hub", "Hub", "run")
+    for frame in walking.frames_of(native.main_ident(), {id(run)}):
+        found = frame.f_locals.get("self")
+        if issubclass(type(found), hub_type):
+            return found
+    return None
+
+
+def _hub_in_memory() -> Any:
+    """gevent's hub of the main thread, if there is one already; to look for it takes a while."""
+    hub_type = getattr(sys.modules.get("gevent.hub"), "Hub", None)
+    if hub_type is None or sys.getallocatedblocks() > MAX_BLOCKS:
         return None  # it will be found when it waits
     for found in gc.get_referrers(hub_type):
         # By its real type: to ask for __class__ calls the program's code.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from types import EllipsisType, TracebackType
 from typing import Any, Protocol
@@ -18,6 +17,7 @@ from .boxreader import read_box
 from .client import discovery, opening
 from .client.connection import Connection
 from .client.data import RemoteValue, Result
+from .client.printed import Printed
 from .errors import AttachError
 from .evidence import stem_of
 from .layout import SUFFIX
@@ -127,9 +127,13 @@ class Process:
 
         Raises `RemoteError` if it fails there, and `ConnectionLost`.
         """
-        result = self.connection.execute(
-            expression, mode="eval", where=where, timeout=timeout, value=True, on_stream=_echo
-        )
+        printed = Printed()
+        try:
+            result = self.connection.execute(
+                expression, mode="eval", where=where, timeout=timeout, value=True, on_stream=printed
+            )
+        finally:
+            printed.end()
         if result.has_value:
             return result.value
         frame = result.frame
@@ -168,9 +172,9 @@ class Process:
     def __repr__(self) -> str:
         if not self.path and self._connection is not None:
             welcome = self._connection.welcome
-            return f"<Process {welcome.service} {welcome.pid}, elsewhere>"
+            return f"<Process {text.printable(welcome.service)} {welcome.pid}, elsewhere>"
         who = self.stats.process
-        return f"<Process {who.service} {who.pid}, {who.state}>"
+        return f"<Process {text.printable(who.service)} {who.pid}, {who.state}>"
 
     def _repr_html_(self) -> str | None:
         return self.postmortem()._repr_html_()
@@ -179,7 +183,7 @@ class Process:
 class _Here:
     """A process of this machine, by its stat file."""
 
-    def __init__(self, path: str, timeout: float | None = None, note: opening.Note | None = None) -> None:
+    def __init__(self, path: str, timeout: float | None = None, note: discovery.Note | None = None) -> None:
         self.path = path
         self._timeout = timeout
         self._note = note
@@ -272,7 +276,7 @@ def connect(
     path: str | os.PathLike[str] | None = None,
     timeout: float | None = None,
     remote: Sequence[str] | str | None = None,
-    note: opening.Note | None = None,
+    note: discovery.Note | None = None,
 ) -> Process:
     """Connect to the live process that `target` means; what it means is as of `process`.
 
@@ -281,7 +285,7 @@ def connect(
     path: the directory to look into, if not the usual ones
     timeout: seconds until the process must have answered; by default 5, and 60 with `via`
     remote: what is `mmdebug` at the other end of `via`, if not ``python3 -m mmdebug``
-    note: takes a sentence if that takes more than a moment
+    note: takes a sentence if that takes more than a moment, or if several processes are meant
 
     Raises `mmstats.TargetError` if nothing is known of it, and `AttachError` if it can't be attached to.
     """
@@ -293,7 +297,7 @@ def connect(
             return opening.open_via(way, str(target), path=where, timeout=timeout, remote=there, note=note)
 
         return _opened(Process("", source=_Connected(reopen)))
-    candidate = discovery.choose(str(target), where)
+    candidate = discovery.choose(str(target), where, note)
     if candidate.path:
         return _opened(Process(candidate.path, source=_Here(candidate.path, timeout, note)))
     return _opened(Process("", source=_Connected(lambda: opening.open_local(candidate, timeout, note))))
@@ -309,8 +313,3 @@ def _words(command: Sequence[str] | str) -> list[str]:
         return shlex.split(command) if isinstance(command, str) else list(command)
     except ValueError as error:
         raise AttachError(f"{command!r} is no command: {error}") from error
-
-
-def _echo(name: str, printed: str) -> None:
-    stream = sys.stderr if name == "stderr" else sys.stdout
-    stream.write("\n".join([text.printable(line.expandtabs(8)) for line in printed.split("\n")]))

@@ -138,6 +138,9 @@ def _end_of_secret(value: str, start: int, name: str, sign: str, at: int) -> int
         return at
     quoted = _QUOTED.match(value, at)
     if quoted:
+        # A shell's way to quote quotes: piece after piece.
+        while further := _QUOTED.match(value, quoted.end()):
+            quoted = further
         return quoted.end()
     patterns = [_BRACKETED, _PLAIN]
     if _HEADER.search(name):

@@ -22,6 +22,10 @@ def endpoint_of(home: Path, pid: int, kind: str = "socket") -> endpoint.Endpoint
     return one
 
 
+#: All connections of a test, which a fixture closes.
+opened: list[socket.socket] = []
+
+
 def connect(home: Path, pid: int) -> socket.socket:
     """Connected, and nothing said."""
     found = endpoint_of(home, pid)
@@ -31,6 +35,7 @@ def connect(home: Path, pid: int) -> socket.socket:
     finally:
         os.close(descriptor)
     connected.settimeout(20)
+    opened.append(connected)
     return connected
 
 

@@ -20,16 +20,19 @@ READ = 1 << 16
 FULL = 1 << 18
 
 
-def bridge(target: str, path: str | None = None) -> int:
-    """Carry bytes until either side ends. What fails is told to the client, as a frame."""
+def bridge(target: str, path: str | None = None, note: discovery.Note | None = None) -> int:
+    """Carry bytes until either side ends. What fails is told to the client, as a frame.
+
+    note: takes a sentence if several processes are meant
+    """
     inside, outside = sys.stdin.fileno(), sys.stdout.fileno()
     try:
-        candidate = discovery.choose(target, path)
+        candidate = discovery.choose(target, path, note)
         if candidate.manhole != "open":
             raise discovery.not_listening(candidate)
         connected = opening.connect_to(candidate)
     except MmStatsError as error:
-        message = {"type": "error", "id": None, "kind": "refused", "message": str(error)}
+        message = {"type": "error", "id": None, "kind": "refused", "message": getattr(error, "message", str(error))}
         _write_all(outside, protocol.PREAMBLE + protocol.encode(message))
         return 1
     with connected:

@@ -19,6 +19,7 @@ import mmstats
 
 from .. import protocol
 from ..errors import ConnectionLost, ProtocolError
+from ..escape import clean
 from ..protocol import Decoder, Frame, Message
 from ..records import Box, Event
 from ..stacks import Stacks
@@ -69,7 +70,7 @@ class Connection:
         self._late = 0
         self._outgoing: deque[bytes] = deque()
         self._sending = False
-        self._over: str | None = None
+        self._over: ConnectionLost | None = None
 
     # Commands.
 
@@ -190,8 +191,7 @@ class Connection:
         if not self._turn.acquire(blocking=False):
             return  # whoever has the turn notices it
         try:
-            if self._over is not None:
-                raise ConnectionLost(self._over)
+            self._check_open()
             self._take(0)
         finally:
             self._turn.release()
@@ -204,7 +204,7 @@ class Connection:
             self._transport.send(protocol.encode({"type": "bye"}))
         except ConnectionLost:
             pass
-        self._end("the connection was closed")
+        self._end(ConnectionLost("the connection was closed"))
 
     @property
     def closed(self) -> bool:
@@ -219,7 +219,7 @@ class Connection:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Connection to {self.welcome.who}{', closed' if self.closed else ''}>"
+        return clean(f"<Connection to {self.welcome.who}{', closed' if self.closed else ''}>")
 
     # One exchange.
 
@@ -282,8 +282,7 @@ class Connection:
 
     def _send(self, message: Message) -> None:
         """Send a frame; one after the other also if a second one comes up in the midst of it."""
-        if self._over is not None:
-            raise ConnectionLost(self._over)
+        self._check_open()
         self._outgoing.append(protocol.encode(message))
         if self._sending:
             return
@@ -292,14 +291,13 @@ class Connection:
             while self._outgoing:
                 self._transport.send(self._outgoing.popleft())
         except ConnectionLost as error:
-            raise self._gone(str(error)) from error
+            raise self._gone(error.message) from error
         finally:
             self._sending = False
 
     def _pump(self, deadline: float | None) -> None:
         """Wait for bytes, and put the frames that they complete to those who wait for them."""
-        if self._over is not None:
-            raise ConnectionLost(self._over)
+        self._check_open()
         left = None if deadline is None else deadline - time.monotonic()
         if left is not None and left <= 0:
             raise self._gone("no answer came in time")
@@ -324,9 +322,9 @@ class Connection:
         message, body = frame
         number = message.get("id")
         if number is None and message["type"] == "error":
-            error = data.error_of(message, body)
-            self._end(str(error))
-            raise ConnectionLost(str(error))
+            error = ConnectionLost(data.error_of(message, body).message)
+            self._end(error)
+            raise error
         if type(number) is not int or not 0 < number <= self._last:
             raise ProtocolError(f"{message['type'][:40]!r} is a reply to nothing that was asked")
         waiting = self._waiting.get(number)
@@ -346,21 +344,25 @@ class Connection:
         try:
             yield
         except ProtocolError as error:
-            raise self._broken(str(error)) from error
+            raise self._broken(error.message) from error
 
     def _broken(self, what: str) -> ProtocolError:
         if self._over is None:
-            self._end(f"the connection was closed, as what came was no protocol: {what}")
+            self._end(ConnectionLost(f"the connection was closed, as what came was no protocol: {what}"))
         return ProtocolError(what)
 
     def _gone(self, reason: str) -> ConnectionLost:
         """The other side does not answer any more: find out why, which may take a moment."""
-        self._end(reason or "the connection has ended")
-        error = self._lost(reason)
-        self._over = str(error)
+        self._end(ConnectionLost(reason or "the connection has ended"))
+        self._over = error = self._lost(reason)
         return error
 
-    def _end(self, why: str) -> None:
+    def _check_open(self) -> None:
+        """Raise what ended the connection, to everyone who asks: whoever noticed it may have been a thread of ours."""
+        if self._over is not None:
+            raise ConnectionLost(self._over.message, self._over.postmortem)
+
+    def _end(self, why: ConnectionLost) -> None:
         self._over = why
         self._transport.close()
         self._interrupts.close()

@@ -13,16 +13,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import ProtocolError, RemoteError
+from ..escape import clean
 from ..protocol import Message, flag_of, number_of, text_of, whole_of
 from ..records import SEVERITIES, Event, Value
 from ..stacks import Stacks, from_dict
 
-#: MIME types that hold nothing that could run, and are shown without being trusted.
-HARMLESS = ("text/plain", "image/png", "image/jpeg")
 #: Those whose content crosses as base64.
 BINARY = ("image/png", "image/jpeg", "image/gif", "image/webp", "application/pdf")
 
 TEXT = "text/plain"
+
+#: What is more than a person looks at.
+MOST_VERSIONS, MOST_MATCHES = 50, 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,26 +120,33 @@ class Result:
         return frame_of(self.arrow)
 
     def __str__(self) -> str:
-        return self.text
+        """The value as text for a terminal: escaped."""
+        return clean(self.text)
 
     def __repr__(self) -> str:
-        return f"<Result {self.type or 'without a value'}, {self.where}, {self.seconds:.3f} s>"
+        return clean(f"<Result {self.type or 'without a value'}, {self.where}, {self.seconds:.3f} s>")
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
-        shown = {mime: content for mime, content in self.data.items() if self.trusted or mime in HARMLESS}
-        return shown, {mime: self.metadata[mime] for mime in shown if mime in self.metadata}
+        from . import bundles
+
+        return bundles.of_result(self)
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteValue:
-    """A value that stayed in the other process: its type, its text, and how else it can be shown."""
+    """A value that stayed in the other process: its type, its text as it came, and how else it can be shown."""
 
     type: str
     text: str
     data: Mapping[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        return self.text
+        return clean(self.text)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        from . import bundles
+
+        return bundles.of_value(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +200,7 @@ def welcome_of(message: Message) -> Welcome:
         kind=text_of(message, "kind", "", 40),
         read_only=flag_of(message, "read_only"),
         stats_file=text_of(message, "stats_file", "", 5000) if message.get("stats_file") is not None else "",
-        versions={name: _text(version) for name, version in _dict(message, "versions").items()},
+        versions={name: _text(version) for name, version in list(_dict(message, "versions").items())[:MOST_VERSIONS]},
         limits={name: _number(value) for name, value in _dict(message, "limits").items()},
         names=_texts(message, "names"),
     )
@@ -274,7 +283,7 @@ def completions_of(message: Message) -> list[Completion]:
             text_of(item, "type", "", 100),
             text_of(item, "signature", "", 10_000),
         )
-        for item in _objects(message, "matches")
+        for item in _objects(message, "matches")[:MOST_MATCHES]
     ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import mmstats
@@ -20,6 +20,10 @@ from ..layout import SUFFIX
 HOW_TO_OPT_IN = (
     "the program opts in by mmdebug.manhole.install(), or by being run by `mmdebug run --manhole -- COMMAND`"
 )
+#: Other processes that are named.
+MOST = 5
+
+Note = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +101,10 @@ def everyone(path: str | None = None) -> list[Candidate]:
     return found + list(_strangers([end for end in ends if end.path not in taken]))
 
 
-def choose(target: str, path: str | None = None) -> Candidate:
+def choose(target: str, path: str | None = None, note: Note | None = None) -> Candidate:
     """The process that `target` means: of several the newest living one, rather one that listens.
+
+    note: takes a sentence on the others, if there are any
 
     Raises `mmstats.TargetError` if nothing is known of it, and `AttachError` if it is dead.
     """
@@ -107,6 +113,8 @@ def choose(target: str, path: str | None = None) -> Candidate:
     except TargetError:
         found = [c for c in everyone(path) if c.snapshot is None and target in (str(c.pid), *_uuids(c))]
         if not found:
+            if target.isdecimal() and process.start_ticks(int(target)):
+                raise TargetError(no_file(target, path)) from None
             raise
     living = [candidate for candidate in found if candidate.alive is not False]
     if not living:
@@ -114,14 +122,28 @@ def choose(target: str, path: str | None = None) -> Candidate:
     for manhole in ("open", "armed"):
         open_ones = [candidate for candidate in living if candidate.manhole == manhole]
         if open_ones:
-            return open_ones[-1]
-    return living[-1]
+            living = open_ones
+            break
+    *others, chosen = living
+    if others and note is not None:
+        pids = ", ".join([str(other.pid) for other in others[: -MOST - 1 : -1]]) + (", ..." if others[MOST:] else "")
+        note(f"{chosen.who} is the newest of {len(living)} that {target!r} means; the others are {pids}")
+    return chosen
 
 
 def candidate_of(path: str) -> Candidate:
     """The process of a stat file."""
     snapshot = mmstats.read(path)
     return _with(snapshot, _beside(snapshot))
+
+
+def no_file(pid: str, path: str | None) -> str:
+    """What is known of a live process that has left nothing here."""
+    homes = " or ".join([path] if path else directory.readable() or directory.defaults()[:1])
+    return (
+        f"process {pid} lives, and has left no file in {homes}: it does not use mmstats, or is told to write elsewhere"
+        f" (--path DIR looks there). `mmdebug stacks {pid}` asks py-spy, where that is installed"
+    )
 
 
 def dead(candidate: Candidate) -> AttachError:

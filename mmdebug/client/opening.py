@@ -18,7 +18,7 @@ from ..errors import AttachError, ConnectionLost, ProtocolError
 from ..protocol import Decoder, Message
 from . import data
 from .connection import Connection
-from .discovery import Candidate, not_listening
+from .discovery import Candidate, Note, not_listening
 from .loss import lost_of
 from .transport import Local, Transport, Via
 
@@ -30,7 +30,6 @@ LONG = 1.0
 REMOTE = ("python3", "-m", "mmdebug")
 
 _BEGIN = protocol.PREAMBLE[:9]
-Note = Callable[[str], None]
 
 
 def open_local(candidate: Candidate, timeout: float | None = None, note: Note | None = None) -> Connection:
@@ -139,7 +138,8 @@ def origin(via: str) -> dict[str, str]:
         tty = os.ttyname(0)
     except OSError:
         tty = ""
-    command = redact.text(shlex.join([*sys.orig_argv[:1], *sys.argv])) if sys.argv else ""
+    # Word by word: joined, a secret may stand between quotes of a shell's.
+    command = shlex.join(redact.argv([*sys.orig_argv[:1], *sys.argv])) if sys.argv else ""
     return {
         "user": user[:100],
         "host": socket.gethostname()[:255],

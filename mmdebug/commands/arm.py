@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 
-from mmdebug.client.arm import arm, name_of
 from mmstats.commands import text
 from mmstats.commands.console import Console
 from mmstats.commands.options import complete_targets
@@ -24,6 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
+    from mmdebug.client.arm import arm, name_of
+
     found, number = arm(options.target, options.path)
     socket = found.sockets[0].path
     if options.json:

@@ -10,11 +10,11 @@ same works line by line.
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from mmstats.commands.console import Console
+from mmstats.errors import ConfigurationError
 
-from .reaching import add_reaching, add_running, guarded, reached
+from .reaching import add_reaching, add_running, guarded, limit_of, reached
 
 HELP = "open a prompt in a live process"
 
@@ -27,13 +27,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
+    if options.json:
+        raise ConfigurationError("a prompt has no JSON: `mmdebug eval --json` and `mmdebug exec --json` have")
     return guarded(lambda: _interact(options))
 
 
 def _interact(options: argparse.Namespace) -> int:
     from mmdebug.terminal import interact
 
-    limit: dict[str, Any] = {} if options.timeout is None else {"timeout": options.timeout or None}
     colour = {"always": True, "never": False}.get(options.color)
     with reached(options) as found:
-        return interact(found, plain=options.plain, where=options.where, trust=options.trust, colour=colour, **limit)
+        return interact(
+            found,
+            plain=options.plain,
+            where=options.where,
+            trust=options.trust,
+            colour=colour,
+            **limit_of(options),
+        )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from mmdebug.client.bridge import bridge
 from mmstats.commands.console import Console
+
+from .reaching import say
 
 #: Run by a client at the other end, and by nobody else.
 HELP = ""
@@ -16,4 +17,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
-    return bridge(options.target, options.path)
+    from mmdebug.client.bridge import bridge
+
+    return bridge(options.target, options.path, say)

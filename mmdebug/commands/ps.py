@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import argparse
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mmdebug.client.discovery import Candidate, everyone
 from mmstats import directory
 from mmstats.commands import text
 from mmstats.commands.console import Console, identity
 from mmstats.reader import seconds
+
+if TYPE_CHECKING:
+    from mmdebug.client.discovery import Candidate
 
 HELP = "list live processes, and which can be attached to"
 
@@ -25,6 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
+    from mmdebug.client.discovery import everyone
+
     found = [
         candidate
         for candidate in everyone(options.path)
@@ -38,7 +42,9 @@ def run(options: argparse.Namespace, console: Console) -> int:
         console.table(headers, [cells(candidate) for candidate in found], numeric=(0, 3))
     else:
         homes = [options.path] if options.path else directory.readable() or directory.defaults()[:1]
-        console.line(f"No live process has left a file in {text.printable(' or '.join(homes))}.")
+        whose = f" of the service {options.service!r}" if options.service is not None else ""
+        life = "" if options.all else "live "
+        console.line(f"No {life}process{whose} has left a file in {text.printable(' or '.join(homes))}.")
     return 0
 
 

@@ -7,18 +7,20 @@ import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
-from mmdebug.client.data import Started
 from mmdebug.errors import ConnectionLost, RemoteError
-from mmdebug.processes import Process, connect
-from mmdebug.terminal.escape import Stream, clean
-from mmstats.commands import text
+from mmdebug.escape import clean
 from mmstats.commands.options import complete_targets
+
+if TYPE_CHECKING:
+    from mmdebug.client.data import Started
+    from mmdebug.processes import Process
+
+# What connects is imported when it does: all commands are known to each start of `mmdebug`.
 
 PLACES = ("auto", "app", "main", "native")
 A_LIVE_TARGET = "a pid, service, uuid, file name or path of a live process"
-#: Lines of a post-mortem that are shown when a process dies while it is asked.
-SHORT = 12
 #: Exit codes: it failed there; it was stopped by Ctrl-C.
 FAILED, INTERRUPTED = 1, 130
 
@@ -41,7 +43,10 @@ def add_running(parser: argparse.ArgumentParser) -> None:
         "--native", dest="where", action="store_const", const="native", help="in a thread of its own: --where native"
     )
     parser.add_argument(
-        "--timeout", type=seconds, metavar="S", help="seconds that it may take, 0 for any (default: 30, or its own)"
+        "--timeout",
+        type=seconds,
+        metavar="S",
+        help="seconds that it may take, 0 for any (default: the process' own limit, 30 if it has set none)",
     )
 
 
@@ -59,6 +64,8 @@ seconds.__name__ = "number of seconds"  # argparse names it in its message
 @contextmanager
 def reached(options: argparse.Namespace) -> Iterator[Process]:
     """The process, connected to."""
+    from mmdebug.processes import connect
+
     with connect(options.target, via=options.via, remote=options.remote, path=options.path, note=say) as found:
         yield found
 
@@ -71,13 +78,17 @@ def guarded(action: Callable[[], int]) -> int:
         tell(error)
         return INTERRUPTED if error.kind == "interrupted" else FAILED
     except ConnectionLost as error:
-        say(clean(str(error)))
+        say(str(error))
         if error.postmortem is not None:
-            lines = str(error.postmortem).rstrip().split("\n")
-            print("", *lines[:SHORT], sep="\n", file=sys.stderr)
-            if len(lines) > SHORT:
-                print("...", f"mmdebug postmortem {text.printable(error.postmortem.path)}", sep="\n", file=sys.stderr)
+            from mmdebug.report.brief import brief
+
+            print(brief(error.postmortem), file=sys.stderr)
         return FAILED
+
+
+def limit_of(options: argparse.Namespace) -> dict[str, Any]:
+    """The time limit as `Connection.execute` and others take it: not at all, if none was asked for."""
+    return {} if options.timeout is None else {"timeout": options.timeout or None}
 
 
 def tell(error: RemoteError) -> None:
@@ -87,10 +98,10 @@ def tell(error: RemoteError) -> None:
     for line in error.traceback:
         print(clean(line), file=sys.stderr)
     if not error.traceback or error.kind != "exception":
-        named = error.kind == "exception" and error.name and not str(error).startswith(error.name)
-        say(clean(f"{error.name}: {error}" if named else str(error)))
+        named = error.kind == "exception" and error.name and not error.message.startswith(error.name)
+        say(f"{error.name}: {error}" if named else str(error))
     if error.advice:
-        say(clean(error.advice))
+        say(error.advice)
 
 
 def started(begun: Started) -> None:
@@ -98,27 +109,9 @@ def started(begun: Started) -> None:
     if begun.stacks is not None:
         print(clean(str(begun.stacks)), file=sys.stderr)
     if begun.reason:
-        say(clean(begun.reason))
+        say(begun.reason)
 
 
 def say(sentence: str) -> None:
     """A note of ours, which is none of the output."""
-    print(f"mmdebug: {sentence}", file=sys.stderr)
-
-
-class Printed:
-    """What is printed there, printed here, each on its stream, escaped."""
-
-    def __init__(self) -> None:
-        self._streams = {"stdout": (Stream(), sys.stdout), "stderr": (Stream(), sys.stderr)}
-
-    def __call__(self, name: str, came: str) -> None:
-        cleaner, stream = self._streams[name]
-        stream.write(cleaner.feed(came))
-        stream.flush()
-
-    def end(self) -> None:
-        """Nothing more comes."""
-        for cleaner, stream in self._streams.values():
-            stream.write(cleaner.end())
-            stream.flush()
+    print(f"mmdebug: {clean(sentence)}", file=sys.stderr)

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import argparse
 import io
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mmdebug.client.data import Result
 from mmdebug.errors import RemoteError
-from mmdebug.terminal.escape import clean
+from mmdebug.escape import clean
 from mmstats.commands import text
 from mmstats.commands.console import Console
 
 from . import reaching
 
+if TYPE_CHECKING:
+    from mmdebug.client.data import Result
+
 
 def run_code(options: argparse.Namespace, console: Console, code: str, mode: str) -> int:
     """Run it there; with --json one object is printed in any case."""
+    from mmdebug.client.printed import Printed
+
     command = options.command
     with reaching.reached(options) as found:
-        limit: dict[str, Any] = {} if options.timeout is None else {"timeout": options.timeout or None}
-        printed = reaching.Printed()
+        printed = Printed()
         try:
             result = found.connection.execute(
                 code,
@@ -29,7 +32,7 @@ def run_code(options: argparse.Namespace, console: Console, code: str, mode: str
                 value=options.json,
                 on_stream=None if options.json else printed,
                 on_started=reaching.started,
-                **limit,
+                **reaching.limit_of(options),
             )
         except RemoteError as error:
             if not options.json:
@@ -81,7 +84,7 @@ def _failed(error: RemoteError) -> dict[str, Any]:
         "error": {
             "kind": error.kind,
             "name": error.name,
-            "message": str(error),
+            "message": error.message,
             "traceback": list(error.traceback),
             "advice": error.advice,
             "stuck": error.stuck,

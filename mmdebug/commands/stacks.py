@@ -12,17 +12,18 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from typing import TYPE_CHECKING
 
-from mmdebug.client.discovery import choose
 from mmdebug.errors import AttachError
 from mmdebug.outfile import private_file
-from mmdebug.stacks import Stacks, pyspy
-from mmdebug.stacks.text import render
 from mmstats.commands import text
 from mmstats.commands.console import Console
 from mmstats.errors import TargetError
 
 from .reaching import add_reaching, guarded, reached, say
+
+if TYPE_CHECKING:
+    from mmdebug.stacks import Stacks
 
 HELP = "print the stacks of a live process"
 
@@ -43,6 +44,8 @@ def take(options: argparse.Namespace) -> Stacks:
     """The stacks of the target: by its manhole, or else by py-spy."""
     pid = 0 if options.via else without_manhole(options.target, options.path)
     if pid:
+        from mmdebug.stacks import pyspy
+
         return pyspy.dump(pid)
     with reached(options) as found:
         return found.stacks(options.all)
@@ -50,6 +53,8 @@ def take(options: argparse.Namespace) -> Stacks:
 
 def without_manhole(target: str, path: str | None) -> int:
     """The pid of a process that nothing listens in; 0 if there is a manhole. Raises `TargetError`, `AttachError`."""
+    from mmdebug.client.discovery import choose
+
     try:
         candidate = choose(target, path)
     except TargetError:
@@ -61,11 +66,13 @@ def without_manhole(target: str, path: str | None) -> int:
     if not candidate.visible:
         raise AttachError(f"{candidate.who} has no manhole, and it is in another container, where py-spy can't see it")
     if candidate.manhole == "armed":
-        say(f"{text.printable(candidate.who)} waits for its signal: `mmdebug arm {candidate.pid}` has it listen")
+        say(f"{candidate.who} waits for its signal: `mmdebug arm {candidate.pid}` has it listen")
     return candidate.pid
 
 
 def _show(options: argparse.Namespace, console: Console, found: Stacks) -> int:
+    from mmdebug.stacks.text import render
+
     if options.html:
         from mmdebug.stacks.html import page
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
+from .threads import close, identity
+
 #: Bytes that are taken at once.
 CHUNK = 1 << 16
 #: Bytes that wait for a client before it is cut off, and before no more output is taken from its command.
@@ -20,6 +22,7 @@ class Channel:
 
     def __init__(self, connected: Any) -> None:
         self._socket = connected
+        self._file = identity(connected.fileno())
         connected.setblocking(False)
         self._pieces: deque[memoryview] = deque()
         self.waiting = 0
@@ -32,6 +35,7 @@ class Channel:
     def receive(self) -> bytes | None:
         """What has come; empty at the end, None if there is nothing yet."""
         try:
+            self._check()
             data: bytes = self._socket.recv(CHUNK)
         except (BlockingIOError, InterruptedError):
             return None
@@ -55,6 +59,7 @@ class Channel:
         while self._pieces:
             piece = self._pieces[0]
             try:
+                self._check()
                 sent = self._socket.send(piece)
             except (BlockingIOError, InterruptedError):
                 return
@@ -73,9 +78,11 @@ class Channel:
         self._pieces.clear()
         self.waiting = 0
 
+    def _check(self) -> None:
+        """Raise `OSError` if the program has closed what it does not know, and got the number for a file of its own."""
+        if identity(self._socket.fileno()) != self._file:
+            raise OSError("it was closed")
+
     def close(self) -> None:
         self.drop()
-        try:
-            self._socket.close()
-        except OSError:
-            pass  # a reset that came late
+        close(self._socket.detach(), self._file)

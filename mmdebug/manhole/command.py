@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any, Protocol
 
 from .. import native
@@ -233,6 +234,9 @@ class Command:
         """In the main thread, between two instructions of whatever runs there."""
         if not self._exposed or output.current() is not self.output:
             return
+        if _is_writing(sys._getframe(1)):
+            pending.call_in_main(self._strike)  # in a moment
+            return
         if not self._is_current():
             raise Interrupted  # it is one that the command has spawned; its own is still to be told
         if self._strikes:
@@ -258,6 +262,17 @@ class Command:
             self._runner.cancel()
         else:
             self._runner.kill(Interrupted, block=False)
+
+
+def _is_writing(frame: FrameType | None) -> bool:
+    """Whether it is our own code, which takes what is printed, that would be interrupted."""
+    for _ in range(6):
+        if frame is None:
+            return False
+        if frame.f_code.co_filename == output.__file__:
+            return True
+        frame = frame.f_back
+    return False
 
 
 #: Seconds that a question (completion, inspection, a page) may take.

@@ -22,7 +22,7 @@ from ..errors import AttachError
 from . import auditing, files
 from .session import Session
 from .settings import Settings
-from .threads import Thread, Wake, identity, poller
+from .threads import Thread, Wake, close, identity, poller
 
 #: Seconds of rest after a failure, and how many times it is tried to listen again.
 REST = 0.1
@@ -196,7 +196,7 @@ class _Door:
             connection.end("the manhole was closed")
         deadline = time.monotonic() + FAREWELL
         for connection in connections:
-            connection.native.stop(max(deadline - time.monotonic(), 0))
+            connection.native.join(max(deadline - time.monotonic(), 0))
 
 
 class _Native:
@@ -230,7 +230,7 @@ class _Listener(_Native):
         self._socket: Any = None
         self._file: tuple[int, int] | None = None
         self._wake = Wake()
-        self._reserve = -1
+        self._reserve: tuple[int, tuple[int, int]] | None = None
         self.native = Thread(self.run, self._wake)
 
     def open(self) -> None:
@@ -313,9 +313,8 @@ class _Listener(_Native):
 
     def _turn_away(self) -> None:
         """Without a descriptor for it, a client would be announced again and again: the reserved one takes it."""
-        if self._reserve >= 0:
-            os.close(self._reserve)
-            self._reserve = -1
+        if self._reserve is not None:
+            self._give_reserve()
             try:
                 descriptor, _ = self._socket._accept()
                 os.close(descriptor)
@@ -325,33 +324,28 @@ class _Listener(_Native):
         self._rest(REST)
 
     def _hold_reserve(self) -> None:
-        if self._reserve < 0:
+        if self._reserve is None:
             try:
-                self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+                self._reserve = self._wake.spare()
             except OSError:
                 pass
+
+    def _give_reserve(self) -> None:
+        reserve, self._reserve = self._reserve, None
+        if reserve is not None:
+            close(*reserve)
 
     def _forget(self) -> None:
         """Let go of a socket; one that is not ours any more is left alone."""
         found, self._socket = self._socket, None
-        if found is None:
-            return
-        try:
-            ours = identity(found.fileno()) == self._file
-        except OSError:
-            ours = False
-        if ours:
-            found.close()
-        else:
-            found.detach()
+        if found is not None and self._file is not None:
+            close(found.detach(), self._file)
 
     def release(self) -> None:
         """Let go of all descriptors."""
         self._forget()
         self._wake.close()
-        if self._reserve >= 0:
-            os.close(self._reserve)
-            self._reserve = -1
+        self._give_reserve()
 
     def forked(self) -> None:
         """In a child: close our copies of its descriptors."""

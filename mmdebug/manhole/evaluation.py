@@ -18,7 +18,7 @@ from functools import partial
 from types import CodeType, FunctionType, MethodType
 from typing import Any
 
-from . import pending, prompting
+from . import output, pending, prompting
 
 try:
     import _suggestions  # type: ignore[import-not-found] # noqa: F401 (likewise, from Python 3.13 on)
@@ -39,7 +39,7 @@ MAX_MESSAGE = 4096
 
 _FEATURES = [getattr(future, name).compiler_flag for name in future.all_feature_names]
 _OURS = os.path.dirname(__file__) + os.sep
-_RAISERS = (pending.__file__, prompting.__file__)
+_RAISERS = (output.__file__, pending.__file__, prompting.__file__)
 #: Numbers of cells: `linecache` is the whole process's.
 _numbers = itertools.count(1)
 

@@ -203,6 +203,8 @@ class Executor:
             if not command.over:
                 _insist(command)
         self._channel.close()
+        # What was interrupted may hold on to us until garbage is collected: not to the session's descriptors.
+        self._wake = _nothing
         self._cells.close()
         output.unroute()
         # What is freed runs its destructors where it was made, if that is possible.
@@ -249,6 +251,10 @@ class Executor:
                 names["_"] = value
 
         return Answer({"type": "result", **message}, body, keep)
+
+
+def _nothing() -> None:
+    pass
 
 
 def _insist(command: Command) -> None:

@@ -14,6 +14,7 @@ from ..layout import MAX_PLACES, RING, RingFamily, decode_place
 from ..protocol import MAX_BODY
 from ..records import SEVERITIES, Event, Value
 from ..ringevents import KINDS, event_of, read_ring
+from .threads import close, identity
 
 
 def stats_path() -> str | None:
@@ -64,6 +65,7 @@ class Events:
             raise FormatError("nothing is recorded here: the box could not be made")
         wanted = SEVERITIES[SEVERITIES.index(severity) :]
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._file = identity(self._descriptor)
         try:
             self._rings = [(ring, at) for ring, at in self._find() if ring.name.partition(".")[2] in wanted]
         except BaseException:
@@ -98,8 +100,7 @@ class Events:
 
     def close(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
+        close(descriptor, self._file)
 
 
 def _json(value: Value) -> Value:

@@ -30,18 +30,14 @@ class Channel:
     """
 
     def __init__(self, wake: Callable[[], None]) -> None:
-        self._wake = wake
+        self.wake = wake
         self.closed = False
         self.noisy: deque[Output] = deque()
-
-    def announce(self, output: Output) -> None:
-        self.noisy.append(output)
-        self._wake()
 
     def close(self) -> None:
         """What is printed from now on goes nowhere. Also lets go of the session, which greenlets may outlive."""
         self.closed = True
-        self._wake = _nothing
+        self.wake = _nothing
         self.noisy.clear()
 
 
@@ -88,8 +84,9 @@ class Output:
         if kept:
             self._pieces.append(kept if name == "stdout" else (kept,))
             if not self._announced:
+                self.channel.noisy.append(self)
                 self._announced = True
-                self.channel.announce(self)
+                self.channel.wake()
         return length
 
     def take(self) -> list[tuple[str, str]]:

@@ -57,7 +57,7 @@ class Session:
         self._places = Places()
         self._peer: Peer = look_at(credentials)
         self._audit = Audit(number, self._peer, self._places)
-        self._decoder = protocol.Decoder(max_body=0)
+        self._decoder = protocol.Decoder(max_header=protocol.MAX_REQUEST, max_body=0)
         self._plain: Plain | None = None
         self._desk: Desk | None = None
         self._vetting: Vetting | None = None
@@ -131,6 +131,8 @@ class Session:
         if plain is not None and plain.finished:
             self._leave("it left")
             return now
+        if self._messages:
+            return now  # the person's next line, which waited for this answer
         idle = self._settings.idle_timeout
         if idle is not None:
             if now >= self._heard + idle:

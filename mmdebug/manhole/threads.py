@@ -41,6 +41,10 @@ class Wake:
     def fileno(self) -> int:
         return self._read
 
+    def spare(self) -> tuple[int, tuple[int, int]]:
+        """One more descriptor of it, and what it is of. Raises `OSError`."""
+        return os.dup(self._read), self._file
+
     def clear(self) -> bool:
         """Make it not ready again; False if it is not ours any more."""
         try:
@@ -57,11 +61,7 @@ class Wake:
         """Only where nobody else can be in the midst of a call; otherwise let go of it."""
         ends, self._read, self._write = (self._read, self._write), -1, -1
         for end in ends:
-            try:
-                if end >= 0 and identity(end) == self._file:
-                    os.close(end)
-            except OSError:
-                pass  # somebody closed it for us
+            close(end, self._file)
 
     def __del__(self) -> None:
         self.close()
@@ -71,6 +71,15 @@ def identity(descriptor: int) -> tuple[int, int]:
     """Which file a descriptor is of. Raises `OSError`."""
     found = os.fstat(descriptor)
     return found.st_dev, found.st_ino
+
+
+def close(descriptor: int, file: tuple[int, int]) -> None:
+    """Close a descriptor if it is still of this file, and not one that the program got since."""
+    try:
+        if descriptor >= 0 and identity(descriptor) == file:
+            os.close(descriptor)
+    except OSError:
+        pass  # somebody closed it for us
 
 
 class Thread:
@@ -126,10 +135,11 @@ class Thread:
             return self._gone
         self._asked.append(True)
         self.wake()
-        return self._join(patience)
+        return self.join(patience)
 
-    def _join(self, patience: float) -> bool:
-        if self._ended.acquire(timeout=patience):
+    def join(self, patience: float) -> bool:
+        """Wait for it to return by itself; whether it did."""
+        if not self._gone and native.get_ident() != self.ident and self._ended.acquire(timeout=patience):
             self._gone = True
             native.wait_for_end(self._native_id)
         return self._gone
@@ -147,7 +157,7 @@ class Thread:
         if self._pauses or not self._goes_on:
             return
         # If it saw it late, it is about to return.
-        if self._gone or (not self.leaves() and self._join(PATIENCE)):
+        if self._gone or (not self.leaves() and self.join(PATIENCE)):
             self.start()
 
 

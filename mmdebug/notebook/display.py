@@ -14,11 +14,10 @@ from mmstats.commands.console import Console
 from mmstats.errors import MmStatsError
 
 from ..ending import end_of
+from ..escape import clean
 from ..postmortem import PostMortem
 from ..records import Activity, Event, ExceptionRecord, Sample
 from ..report import content, print_report
-from ..terminal.escape import clean
-from .results import Bundle, of_result, of_value
 
 #: Rows that are shown; more are counted.
 MOST_ROWS = 1000
@@ -194,10 +193,6 @@ _HTML: dict[str, Callable[[Any], str | None]] = {
     "mmdebug.postmortem.PostMortem": as_html,
     "mmdebug.processes.Process": lambda process: as_html(process.postmortem()),
 }
-_BUNDLES: dict[str, Callable[[Any], Bundle]] = {
-    "mmdebug.client.data.Result": of_result,
-    "mmdebug.client.data.RemoteValue": of_value,
-}
 
 
 def add_formatters(shell: Any) -> None:
@@ -213,16 +208,6 @@ def add_formatters(shell: Any) -> None:
     for name, render in _HTML.items():
         module, _, kind = name.rpartition(".")
         formatters["text/html"].for_type_by_name(module, kind, render)
-    for name, bundle in _BUNDLES.items():
-        module, _, kind = name.rpartition(".")
-
-        # IPython's own formatters want to choose among the types; it chooses from ours itself.
-        def show_bundle(
-            value: Any, include: Any = None, exclude: Any = None, bundle: Callable[[Any], Bundle] = bundle
-        ) -> Bundle:
-            return bundle(value)
-
-        shell.display_formatter.mimebundle_formatter.for_type_by_name(module, kind, show_bundle)
 
 
 def remove_formatters(shell: Any) -> None:
@@ -231,5 +216,3 @@ def remove_formatters(shell: Any) -> None:
     for names, mime in ((_TEXT, "text/plain"), (_HTML, "text/html")):
         for name in names:
             formatters[mime].pop(name, None)
-    for name in _BUNDLES:
-        shell.display_formatter.mimebundle_formatter.pop(name, None)

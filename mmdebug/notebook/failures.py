@@ -9,7 +9,7 @@ from typing import Any
 from mmstats.commands import text
 
 from ..errors import RemoteError
-from ..terminal.escape import clean
+from ..escape import clean
 
 
 class RemoteFailure(RemoteError):
@@ -25,7 +25,7 @@ class RemoteFailure(RemoteError):
 
 def failure_of(error: RemoteError, where: str, colours: bool) -> RemoteFailure:
     """`error`, of a process that `where` names, as a cell is to show it."""
-    message = clean(str(error)).strip()
+    message = str(error).strip()
     if error.name and not message.startswith(error.name):
         message = f"{text.printable(error.name)}: {message}"
     shown = "\n".join([clean(line) for line in error.traceback]) or message

@@ -14,11 +14,12 @@ from mmstats.errors import MmStatsError
 
 from ..client.connection import Connection
 from ..client.data import Result, Started, trusted
-from ..commands.reaching import PLACES, Printed, seconds
+from ..client.printed import Printed
+from ..commands.reaching import PLACES, seconds
 from ..commands.stacks import take
 from ..errors import AttachError, ConnectionLost, RemoteError
+from ..escape import clean
 from ..processes import Process, connect
-from ..terminal.escape import clean
 from .completer import CELL, Complete, Completer
 from .display import Table
 from .failures import RemoteFailure, failure_of, wants_colours
@@ -117,7 +118,7 @@ class Remote:
                 _display(error.stacks)
             raise failure_of(error, attached.who, wants_colours(self._shell)) from None
         except MmStatsError as error:  # what came was no protocol
-            raise RemoteFailure(clean(str(error)), [clean(str(error))], "protocol") from None
+            raise RemoteFailure(str(error), [str(error)], "protocol") from None
         if result.dropped:
             lost = text.size(result.dropped)
             print(f"{lost} of what it printed were over the limit, and are lost", file=sys.stderr)
@@ -179,7 +180,7 @@ class Remote:
         self._drop()
         if error.postmortem is not None:
             _display(error.postmortem)
-        lines = [clean(str(error)), "%attach TARGET attaches to another one"]
+        lines = [str(error), "%attach TARGET attaches to another one"]
         raise RemoteFailure(lines[0], lines, "lost") from None
 
     def _complete(self) -> Complete | None:

@@ -50,17 +50,22 @@ def chain(error: CapturedError | None) -> list[Linked]:
 QUIET = ("manhole.connected", "manhole.ended", "manhole.disconnected")
 
 
+def is_quiet(event: Event) -> bool:
+    """Whether it tells of a client what another event tells better."""
+    return (event.kind == "note" and event.name in QUIET) or (event.kind == "log" and event.logger == "mmdebug.manhole")
+
+
 def chosen_events(events: Sequence[Event], most: int, errors: int) -> list[Event]:
     """The newest `most` events, but the newest `errors` errors for certain, in the order of time.
 
-    Those of `QUIET` get what room others leave.
+    Quiet ones get what room others leave.
     """
     ordered = sorted(enumerate(events), key=lambda pair: (pair[1].time, pair[0]))
     sure = [pair for pair in ordered if pair[1].severity == "error"][-errors:] if errors else []
     room = max(most - len(sure), 0)
     taken = {number for number, _ in sure}
     others = [pair for pair in ordered if pair[0] not in taken]
-    others.sort(key=lambda pair: not (pair[1].kind == "note" and pair[1].name in QUIET))
+    others.sort(key=lambda pair: not is_quiet(pair[1]))
     rest = others[-room:] if room else []
     return [event for _, event in sorted([*sure, *rest], key=lambda pair: (pair[1].time, pair[0]))]
 

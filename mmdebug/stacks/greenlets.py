@@ -70,7 +70,6 @@ class Looker:
         self._gevent_dead = _descriptor(gevent, "dead")
         self._stack = _descriptor(gevent, "spawning_stack")
         self._dictionary = _descriptor(base, "__dict__")
-        self._run = _descriptor(gevent, "_run")
         self.waiting = _descriptor(waiter, "greenlet")
         self._type_names: dict[int, str] = {}
         #: The thread of each hub, and that of each thread's first greenlet, by `id`.
@@ -78,6 +77,8 @@ class Looker:
 
     def note_hub(self, hub: Any) -> None:
         """Remember whose thread a hub is in."""
+        if hub is None:
+            return
         found = instance_value(hub, "thread_ident")
         if type(found) is int and self._parent is not None:
             self.threads[id(hub)] = found
@@ -86,9 +87,9 @@ class Looker:
                 self.threads[id(parent)] = found
 
     def look(self, greenlet: Any) -> Seen | None:
-        """What a greenlet does; None for a hub, and for one that has ended or is a thread's own stack."""
+        """What a greenlet does; None for a hub, and for one that has ended, is gone or is a thread's own stack."""
         kind = id(type(greenlet))
-        if self._base is None or self._frame is None or self._parent is None or kind in self.hubs:
+        if greenlet is None or self._base is None or self._frame is None or self._parent is None or kind in self.hubs:
             return None
         known = kind in self.gevent
         begun = self._base.__bool__(greenlet)
@@ -149,10 +150,8 @@ class Looker:
         return tuple(found)
 
     def _to_run(self, greenlet: Any) -> CodeType | None:
-        try:
-            function = self._run(greenlet) if self._run else None
-        except AttributeError:
-            return None
+        """The code of what `gevent.spawn` was given."""
+        function = dict.get(self._dictionary(greenlet), "_run") if self._dictionary is not None else None
         if type(function) is types.MethodType:
             function = function.__func__
         return function.__code__ if type(function) is types.FunctionType else None

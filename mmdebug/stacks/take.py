@@ -159,7 +159,8 @@ class _Taking:
             return ""
         frame = self._frames.of_interest(seen.places)
         where = f" ({os.path.basename(frame.file)}:{frame.line} in {frame.function})" if frame is not None else ""
-        return f"greenlet {plain(self._name(seen), MAX_NAME)}{where}"
+        name = plain(self._name(seen), MAX_NAME)
+        return f"{name if 'greenlet' in name.lower() else f'greenlet {name}'}{where}"
 
     def _name(self, seen: greenlets.Seen) -> str:
         if seen.main:

@@ -93,7 +93,8 @@ def ordered_of(stacks: Sequence[Stack]) -> list[Stack]:
 def heading(stack: Stack) -> str:
     """Who it is, or how many, and where from."""
     if stack.count == 1:
-        who = f"{stack.kind} {one_line(_named(stack))}"
+        name = one_line(_named(stack))
+        who = name if stack.kind == "greenlet" and "greenlet" in name.lower() else f"{stack.kind} {name}"
     else:
         who = f"{stack.count:,} {stack.kind}s alike"
         names = ", ".join([one_line(name) for name in stack.names[:3]])

@@ -91,9 +91,11 @@ def _is_ours(places: Sequence[walking.Place]) -> bool:
 
 
 def _guessed(places: Sequence[walking.Place]) -> str:
-    """A name for a thread that `threading` does not know, by its outermost call."""
+    """A name for a thread that `threading` does not know, by its outermost calls."""
     file = places[-1][0].co_filename
     if file.startswith(_OURS):
+        second = places[-2][0].co_filename if len(places) > 1 else ""  # the outermost one may only start threads
+        file = second if second.startswith(_OURS) else file
         return f"mmdebug {os.path.basename(file).removesuffix('.py')}"
     if os.path.basename(os.path.dirname(file)) == "gevent":
         return f"gevent {os.path.basename(file).removesuffix('.py')}"
@@ -107,4 +109,4 @@ def prepare() -> None:
     """Find what gevent's patch has replaced, where imports are safe."""
     global _get_ident
     _get_ident = native.original("_thread", "get_ident")
-    native.main_ident()
+    native.note_main()

@@ -27,6 +27,7 @@ Place = tuple[CodeType, int]
 #: Frames of one stack that are walked.
 MAX_DEPTH = 2000
 
+_CODE: Callable[[Any], CodeType] = attrgetter("f_code")
 _PLACE: Callable[[Any], Place] = attrgetter("f_code", "f_lasti")
 _SOURCE: Callable[[Any], tuple[CodeType, int]] = attrgetter("f_code", "f_lineno")
 _THERE = partial(is_not, None)
@@ -71,6 +72,12 @@ def of_thread(ident: int) -> list[Place]:
     """A thread's calls, the innermost first; none if it has ended."""
     frame = map(dict.get, map(call, (sys._current_frames,)), (ident,))
     return _drained(map(_PLACE, _chain(frame)))
+
+
+def frames_of(ident: int, codes: Set[int]) -> list[Any]:
+    """A thread's frames that run code of these `id`s, the innermost first: for such as last, since they are kept."""
+    frames, same = tee(_chain(map(dict.get, map(call, (sys._current_frames,)), (ident,))))
+    return _drained(compress(frames, map(codes.__contains__, map(id, map(_CODE, same)))))
 
 
 def threads() -> list[int]:

@@ -8,17 +8,9 @@ import time
 from types import EllipsisType
 from typing import TYPE_CHECKING
 
-from mmstats.errors import MmStatsError
-
-from ..errors import ConnectionLost
-from . import plain as lines
-from . import show
-from .history import History, default_path
-from .screen import Screen
-from .session import Session
-
 if TYPE_CHECKING:
     from ..processes import Process
+    from .screen import Screen
 
 FAILURE = 1
 
@@ -41,8 +33,14 @@ def interact(
     colour: whether to use colours; None for where they can be shown
 
     If the standard input is a pipe, its commands are run, and the code is 1 if the last one failed.
-    Otherwise it is 1 only if the process died or hung up.
+    Otherwise it is 0. Raises `ConnectionLost` if the process died or hung up.
     """
+    from . import plain as lines
+    from . import show
+    from .history import History, default_path
+    from .screen import Screen
+    from .session import Session
+
     person = sys.stdin.isatty()
     both = person and sys.stdout.isatty()
     screen = Screen(colour=colour, trust=trust, terminal=both)
@@ -63,12 +61,8 @@ def interact(
             lines.typed(session, history)
         screen.quiet(f"{show.name(session.connection.welcome)} goes on.")
         return 0
-    except ConnectionLost as error:
-        screen.error(str(error))
-        if error.postmortem is not None:
-            screen.note(show.postmortem(error.postmortem))
-        return FAILURE
     finally:
+        screen.settle()
         process.close()
 
 
@@ -83,6 +77,8 @@ def _has_toolkit(screen: Screen) -> bool:
 
 def _uptime(process: Process) -> float | None:
     """Seconds since it began to record; None if that is not known."""
+    from mmstats.errors import MmStatsError
+
     try:
         created = process.stats.created
     except MmStatsError:

@@ -89,6 +89,7 @@ def _in_a_thread(session: Session, document: Document) -> Future[list[data.Compl
 
 
 def _fits(match: data.Completion, document: Document) -> bool:
-    """Whether it can be put where it says, and can't do anything else than be read."""
+    """Whether it can be put where it says, and can't do anything else than be read: it makes no % command of code."""
     at = document.cursor_position
-    return match.text.isprintable() and match.start <= at == match.end
+    becomes = (document.text[: match.start] + match.text).lstrip()
+    return match.text.isprintable() and match.start <= at == match.end and not becomes.startswith("%")

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 from mmstats.commands.console import Console
 
-from .escape import Stream, clean
+from ..escape import Stream, clean
 
 _STYLES = {"note": "33", "error": "31", "quiet": "2"}
 #: Characters that are coloured; what is longer is data.

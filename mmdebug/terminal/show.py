@@ -19,10 +19,9 @@ from ..report import content
 if TYPE_CHECKING:
     import mmstats
 
-    from ..postmortem import PostMortem
-
-#: Characters of a service's name in the prompt.
+#: Characters of a service's name in the prompt, and of what else a process says of itself; and how many versions.
 NAME = 30
+VERSIONS = 10
 PLACES = {"hub": "the hub", "loop": "the event loop", "main": "the main thread", "native": "a native thread"}
 KINDS = {"gevent": "a gevent hub", "asyncio": "an asyncio loop", "threads": "plain threads"}
 #: What `auto` means, by kind.
@@ -48,11 +47,12 @@ def name(welcome: Welcome) -> str:
 
 def banner(welcome: Welcome, uptime: float | None, where: str, timeout: float | None) -> str:
     """Who answered, and what holds for the session."""
-    facts = [f"pid {welcome.pid}" + (f" on {welcome.host}" if welcome.host else "")]
+    facts = [f"pid {welcome.pid}" + (f" on {welcome.host[:NAME]}" if welcome.host else "")]
     facts += [f"up {age(uptime)}"] if uptime is not None else []
-    versions = [f"{name} {version}" for name, version in welcome.versions.items() if name != "python"]
-    runs = [KINDS.get(welcome.kind, welcome.kind), f"Python {welcome.python.partition(' ')[0]}", *versions]
-    lines = [f"{welcome.service or 'process'}, {', '.join(facts)}: {', '.join(runs)}"]
+    versions = [f"{name} {version}"[:NAME] for name, version in welcome.versions.items() if name != "python"]
+    python = f"Python {welcome.python.partition(' ')[0][:NAME]}"
+    runs = [KINDS.get(welcome.kind, welcome.kind), python, *versions[:VERSIONS]]
+    lines = [f"{welcome.service[:NAME] or 'process'}, {', '.join(facts)}: {', '.join(runs)}"]
     if welcome.read_only:
         lines.append("Read-only: it answers questions and runs no code.")
     else:
@@ -241,22 +241,6 @@ def exception(record: ExceptionRecord) -> str:
             lines += [f"    {source}"] if source else []
             lines += [f"      {name} = {value}" for name, value in frame.locals.items()]
     return _joined(lines)
-
-
-def postmortem(found: PostMortem) -> str:
-    """How a process ended, in a few lines; the command that shows the rest is the last one."""
-    verdict = found.verdict
-    lines = [verdict.summary]
-    for cause in verdict.causes[:1]:
-        lines += [f"  + {item}" for item in cause.evidence[:3]]
-    if found.activities:
-        lines.append(f"In flight at the end: {len(found.activities)}")
-        for activity in found.activities[-3:]:
-            lines.append(f"  {activity.name} {content.fields(activity.fields.items())}".rstrip())
-    for record in content.by_weight(found.exceptions)[:1]:
-        message = record.error.message if record.error is not None else ""
-        lines.append(f"Last error: {record.type}: {printable(message)[:200]}, at {record.place}")
-    return _joined([*lines, f"All of it: {content.commands(found)[0][0].partition(' --html')[0]}"])
 
 
 def _joined(lines: Sequence[str]) -> str:

@@ -159,13 +159,17 @@ class App:
         self.printed: list[str] = []
         self.complained: list[str] = []
         self._readers = [
-            threading.Thread(target=self._drain, args=pair)
+            threading.Thread(target=self._drain, args=pair, daemon=True)
             for pair in ((self.program.process.stdout, self.printed), (self.program.process.stderr, self.complained))
         ]
         for reader in self._readers:
             reader.start()
-        wait_for(lambda: "ready" in self.printed or self.program.process.poll() is not None, "it to be ready")
-        assert self.program.process.poll() is None, self.complained
+        try:
+            wait_for(lambda: "ready" in self.printed or self.program.process.poll() is not None, "it to be ready")
+            assert self.program.process.poll() is None, self.complained
+        except AssertionError:
+            self.kill()
+            raise AssertionError(f"it did not begin: {self.printed} {self.complained}") from None
 
     @staticmethod
     def _drain(stream: Any, lines: list[str]) -> None:

@@ -9,7 +9,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from manhole_clients import Person, Raw
@@ -27,7 +27,7 @@ from mmstats.errors import ConfigurationError
 class Dummy:
     """Stands for the executor: answers when it is told to."""
 
-    made: list[Dummy] = []
+    made: ClassVar[list[Dummy]] = []
 
     def __init__(self, namespace: dict[str, Any], settings: Settings, wake: Callable[[], None], take: Any) -> None:
         self.namespace = namespace

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from mmdebug.client import bundles
 from mmdebug.client.data import Completion, RemoteValue, Result, Started, Welcome, trusted
 from mmdebug.errors import ConnectionLost, ProtocolError, RemoteError
-from mmdebug.notebook import completer, failures, remote, results
+from mmdebug.notebook import completer, failures, remote
 from mmdebug.stacks import Stacks
 
 pytest.importorskip("IPython")
@@ -215,10 +216,10 @@ def test_why_a_cell_runs_elsewhere_comes_first_and_the_stacks_with_it(
 def test_html_is_shown_of_a_process_that_is_trusted_or_for_a_cell_that_is(monkeypatch: pytest.MonkeyPatch) -> None:
     result = Result({"text/plain": "x", "text/html": "<script>"})
     attached = Attached(monkeypatch, {"x": result})
-    assert results.of_result(attached.remote.remote("", "x"))[0] == {"text/plain": "x"}
-    assert "text/html" in results.of_result(attached.remote.remote("--trust", "x"))[0]
+    assert bundles.of_result(attached.remote.remote("", "x"))[0] == {"text/plain": "x"}
+    assert "text/html" in bundles.of_result(attached.remote.remote("--trust", "x"))[0]
     attached = Attached(monkeypatch, {"x": result}, "--trust")
-    assert "text/html" in results.of_result(attached.remote.remote("", "x"))[0]
+    assert "text/html" in bundles.of_result(attached.remote.remote("", "x"))[0]
 
 
 def test_an_error_there_fails_the_cell_with_its_traceback_and_none_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -329,7 +330,7 @@ def test_a_table_is_fetched_where_it_holds_up_nobody(monkeypatch: pytest.MonkeyP
     assert attached.asked[1:] == [("_", {"mode": "eval", "where": "native", "value": True})]
     assert attached.remote.remote("", "mine").arrow == b"" and len(attached.asked) == 3
     answers["_"] = RemoteError("it took too long", "timeout")
-    assert results.of_result(attached.remote.remote("", "df"))[0] == text
+    assert bundles.of_result(attached.remote.remote("", "df"))[0] == text
 
 
 # What is shown of a result.
@@ -338,9 +339,9 @@ def test_a_table_is_fetched_where_it_holds_up_nobody(monkeypatch: pytest.MonkeyP
 def test_images_are_shown_that_are_images() -> None:
     fake = base64.b64encode(b"<svg onload=...>").decode()
     sizes = {"image/png": {"width": 10, "isolated": True}}
-    assert results.of_result(Result({"image/png": PNG}, sizes)) == ({"image/png": PNG}, {"image/png": {"width": 10}})
+    assert bundles.of_result(Result({"image/png": PNG}, sizes)) == ({"image/png": PNG}, {"image/png": {"width": 10}})
     for content in (fake, "not base64", "\xff"):
-        assert results.of_result(Result({"text/plain": "x", "image/png": content}))[0] == {"text/plain": "x"}
+        assert bundles.of_result(Result({"text/plain": "x", "image/png": content}))[0] == {"text/plain": "x"}
 
 
 def test_json_is_shown_as_json_and_what_could_run_is_not_shown() -> None:
@@ -354,13 +355,13 @@ def test_json_is_shown_as_json_and_what_could_run_is_not_shown() -> None:
         "text/markdown": "<b>",
         "application/vnd.vega+json": "{}",
     }
-    assert results.of_result(Result(data))[0] == {"text/plain": "a\\x1b[2J", "application/json": {"a": [1]}}
-    assert results.of_result(Result({"application/json": "{", "text/plain": "x"}))[0] == {"text/plain": "x"}
-    shown = results.of_result(trusted(Result(data, {"text/html": {"isolated": True}})))
+    assert bundles.of_result(Result(data))[0] == {"text/plain": "a\\x1b[2J", "application/json": {"a": [1]}}
+    assert bundles.of_result(Result({"application/json": "{", "text/plain": "x"}))[0] == {"text/plain": "x"}
+    shown = bundles.of_result(trusted(Result(data, {"text/html": {"isolated": True}})))
     assert set(shown[0]) == set(data) and shown[0]["application/vnd.vega+json"] == {}
     assert shown[1] == {"text/html": {"isolated": True}}
-    assert results.of_value(RemoteValue("app.X", "x\x07", data))[0]["text/plain"] == "a\\x1b[2J"
-    assert results.of_value(RemoteValue("app.X", "x\x07")) == ({"text/plain": "x\\x07"}, {})
+    assert bundles.of_value(RemoteValue("app.X", "x\x07", data))[0]["text/plain"] == "a\\x1b[2J"
+    assert bundles.of_value(RemoteValue("app.X", "x\x07")) == ({"text/plain": "x\\x07"}, {})
 
 
 def test_a_table_is_drawn_by_the_pandas_here() -> None:
@@ -370,18 +371,18 @@ def test_a_table_is_drawn_by_the_pandas_here() -> None:
     with pyarrow.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     stream = sink.getvalue().to_pybytes()
-    data, _ = results.of_result(Result({"text/plain": "theirs", "text/html": "<script>theirs"}, arrow=stream, cut=True))
+    data, _ = bundles.of_result(Result({"text/plain": "theirs", "text/html": "<script>theirs"}, arrow=stream, cut=True))
     assert "&lt;script&gt;" in data["text/html"] and "&lt;b&gt;name" in data["text/html"]
     assert "theirs" not in data["text/html"] and "<script>" not in data["text/html"]
     assert "tex2jax_ignore" in data["text/html"], "formulas can hold links that run something"
     assert "\x1b" not in data["text/plain"] and "not all" not in data["text/plain"], "all of it came"
     broken = Result({"text/plain": "theirs"}, arrow=b"no table", cut=True)
-    assert results.of_result(broken)[0] == {"text/plain": "theirs\n(not all of it is shown)"}
+    assert bundles.of_result(broken)[0] == {"text/plain": "theirs\n(not all of it is shown)"}
 
 
 def test_what_is_left_out_of_a_result_is_counted() -> None:
     cut = Result({"text/plain": "[1, 2, ...]"}, cut=True, shown=2, total=1000)
-    assert results.of_result(cut)[0] == {"text/plain": "[1, 2, ...]\n(2 of 1,000 are shown)"}
+    assert bundles.of_result(cut)[0] == {"text/plain": "[1, 2, ...]\n(2 of 1,000 are shown)"}
 
 
 # Completion.

@@ -168,7 +168,7 @@ def test_mmstats_does_not_import_mmdebug_nor_any_other_package_at_its_head(name:
 # mmdebug: its modules in layers. A module imports from its own layer and from those before it.
 
 LAYERS = {
-    "data": "records native layout errors protocol endpoint ringevents",
+    "data": "escape records native layout errors protocol endpoint ringevents",
     # Values, exceptions and stacks as data and texts; the rules of a diagnosis: pure.
     "pure": "capture.* diagnosis.* stacks.__init__ stacks.text stacks.walking stacks.greenlets stacks.tasks parked",
     # What goes on in a recorded process.

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from mmdebug import records, terminal
 from mmdebug.client.data import Inspection, Result, Started, Welcome, Where
 from mmdebug.errors import ConnectionLost, ProtocolError, RemoteError
+from mmdebug.escape import Stream, clean
 from mmdebug.stacks import Frame, Stack, Stacks
 from mmdebug.terminal import cells, show
-from mmdebug.terminal.escape import Stream, clean
 from mmdebug.terminal.history import KEPT, History, default_path
 from mmdebug.terminal.screen import Screen, wants_colour
 from mmdebug.terminal.session import Leave, Session

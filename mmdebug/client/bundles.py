@@ -1,4 +1,4 @@
-"""What another process answered, as IPython shows it. Only what can't run anything here, unless it is trusted."""
+"""What another process answered, by MIME type, for notebooks: only what can't run anything here, unless trusted."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from mmstats.errors import MmStatsError
 
-from ..terminal.escape import clean
+from ..escape import clean
 
 if TYPE_CHECKING:
-    from ..client.data import RemoteValue, Result
+    from .data import RemoteValue, Result
 
 #: What an image begins with that is one.
 _MAGIC = {"image/png": b"\x89PNG\r\n\x1a\n", "image/jpeg": b"\xff\xd8\xff"}

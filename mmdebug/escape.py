@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-from mmstats.commands.text import printable
-
 _COLOUR = re.compile(r"(\x1b\[[0-9;:]{0,60}m)")
 #: What may be the begin of a colour or of a line's end, with its end still on the way.
 _BEGUN = re.compile(r"(?:\x1b(?:\[[0-9;:]{0,60})?|\r)\Z")
@@ -16,16 +14,14 @@ def clean(text: str, *, colours: bool = False) -> str:
     """Several lines, tabs and line ends kept. Colours are taken out, or kept where `colours` says so."""
     parts = _COLOUR.split(text.replace("\r\n", "\n"))
     kept = any(parts[1::2]) and colours
-    parts[::2] = [_lines(part) for part in parts[::2]]
+    parts[::2] = [_escaped(part) for part in parts[::2]]
     return "".join(parts) + RESET if kept else "".join(parts[::2])
 
 
-def _lines(text: str) -> str:
-    return "\n".join([line if line.isprintable() else _line(line) for line in text.split("\n")])
-
-
-def _line(line: str) -> str:
-    return "\t".join([printable(part) for part in line.split("\t")])
+def _escaped(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join([c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text])
 
 
 class Stream:
