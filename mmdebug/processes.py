@@ -137,7 +137,7 @@ class Process:
         if result.has_value:
             return result.value
         frame = result.frame
-        return frame if frame is not None else RemoteValue(result.type, result.text, result.data)
+        return frame if frame is not None else RemoteValue(result.type, result.text, result.data, result.value_problem)
 
     def exec(self, code: str, *, where: str = "auto", timeout: float | EllipsisType | None = ...) -> Result:
         """Run statements there. The result has what was printed, and the value if the last one is an expression.

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 #: What an image begins with that is one.
 _MAGIC = {"image/png": b"\x89PNG\r\n\x1a\n", "image/jpeg": b"\xff\xd8\xff"}
 _JSON = "application/json"
+#: Of an image, in each direction.
+MOST_PIXELS = 100_000
 
 Bundle = tuple[dict[str, Any], dict[str, Any]]
 
@@ -67,7 +69,11 @@ def _is_image(mime: str, content: str) -> bool:
 def _size(metadata: Any) -> dict[str, float]:
     """The width and height of an image, of what is said of it."""
     found = metadata if isinstance(metadata, dict) else {}
-    return {name: found[name] for name in ("width", "height") if type(found.get(name)) in (int, float)}
+    return {name: found[name] for name in ("width", "height") if _is_size(found.get(name))}
+
+
+def _is_size(value: Any) -> bool:
+    return type(value) in (int, float) and 0 < value < MOST_PIXELS
 
 
 def _table(frame: Any) -> dict[str, str]:

@@ -258,7 +258,12 @@ class Connection:
                         if patient and not interrupted and (keys or self._interrupts.asked):
                             interrupted = True
                             self._send_interrupt(number)
-                        self._pump(deadline)
+                        try:
+                            self._pump(deadline)
+                        except ConnectionLost:
+                            if not self._waiting[number]:
+                                raise
+                            # What came before the end is an answer.
                     frame = self._waiting[number].popleft()
                     self._queued -= _size(frame)
                 kind = frame[0]["type"]

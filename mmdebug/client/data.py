@@ -134,11 +134,15 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class RemoteValue:
-    """A value that stayed in the other process: its type, its text as it came, and how else it can be shown."""
+    """A value that stayed in the other process: its type, its text as it came, and how else it can be shown.
+
+    problem: why it can't be brought here, for people
+    """
 
     type: str
     text: str
     data: Mapping[str, str] = field(default_factory=dict)
+    problem: str = ""
 
     def __repr__(self) -> str:
         return clean(self.text)

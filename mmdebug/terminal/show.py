@@ -117,6 +117,8 @@ def about_output(dropped: int) -> list[str]:
 def failure(error: RemoteError) -> str:
     """What failed, without its traceback."""
     title = error.name if error.kind == "exception" else _TITLES.get(error.kind, error.kind.capitalize())
+    if error.stuck:
+        title = "Not stopped"
     message = str(error)
     return f"{title}." if message == error.kind else f"{title}: {message}" if title else message
 

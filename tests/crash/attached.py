@@ -12,7 +12,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 from support import ROOT, Program, wait_for
@@ -28,7 +28,7 @@ NOBODY = 65534
 
 #: What all have: how often they came round, what clients' code left behind, and ways to block the main thread.
 COMMON = """
-import logging, os, signal, sys, threading, time
+import collections, itertools, logging, operator, os, signal, sys, threading, time
 import mmdebug.manhole
 from mmdebug import native
 
@@ -52,8 +52,8 @@ def want_the_lock():
     lock.acquire()
 
 def read_in_c():
-    blocked.append(1)
-    os.read(reading, 1)
+    # Without an instruction of Python's between the two.
+    collections.deque(itertools.starmap(operator.call, [(blocked.append, 1), (os.read, reading, 1)]))
 
 def free():
     released.append(1)
@@ -227,7 +227,13 @@ class App:
                 stream.close()
 
 
-def command(app: App, *words: str, **options: Any) -> subprocess.Popen[str]:
+class Placed(Protocol):
+    """What has left its files somewhere."""
+
+    home: Path
+
+
+def command(app: Placed, *words: str, **options: Any) -> subprocess.Popen[str]:
     """`mmdebug` in a process of its own."""
     line = [sys.executable, "-m", "mmdebug", *words]
     return subprocess.Popen(
@@ -240,12 +246,12 @@ def line_of(*words: str) -> str:
     return shlex.join([sys.executable, "-m", "mmdebug", *words])
 
 
-def environment(app: App) -> dict[str, str]:
+def environment(app: Placed) -> dict[str, str]:
     """The one in which `mmdebug` finds this program."""
     return {**os.environ, "MMSTATS_PATH": str(app.home), "PYTHONPATH": str(ROOT), "NO_COLOR": "1"}
 
 
-def run_command(app: App, *words: str) -> tuple[int, str, str]:
+def run_command(app: Placed, *words: str) -> tuple[int, str, str]:
     """Its exit code, and what it printed on stdout and stderr."""
     started = command(app, *words)
     out, err = started.communicate(timeout=60)
@@ -262,9 +268,7 @@ class Raw:
         self._greeted = False
 
     def hello(self, **origin: str) -> Message:
-        self.socket.sendall(
-            protocol.PREAMBLE + protocol.encode({"type": "hello", "protocol": 1, "origin": origin})
-        )
+        self.socket.sendall(protocol.PREAMBLE + protocol.encode({"type": "hello", "protocol": 1, "origin": origin}))
         return self.next()
 
     def ask(self, kind: str, number: int, **fields: Any) -> None:
@@ -319,15 +323,6 @@ def status(pid: int, name: str) -> int:
 
 def descriptors(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
-
-
-def open_way(path: Path) -> None:
-    """Let everybody pass through the directories above `path`, up to those that are open anyway."""
-    for parent in path.parents:
-        mode = parent.stat().st_mode
-        if mode & 0o005 == 0o005:
-            break
-        parent.chmod(mode & 0o7777 | 0o055)
 
 
 def apps() -> Iterator[Callable[..., App]]:

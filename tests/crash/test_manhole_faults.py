@@ -100,7 +100,9 @@ def test_a_lock_of_logging_that_a_greenlet_holds_keeps_nobody_waiting(get: Get, 
             assert not any(tag in line for line in app.printed)
             other.exec("free()", where="native")
             # What was to be logged is, when the lock can be had.
-            wait_for(lambda: any(line.startswith("LOG mmdebug.manhole") and tag in line for line in app.printed), "a log")
+            wait_for(
+                lambda: any(line.startswith("LOG mmdebug.manhole") and tag in line for line in app.printed), "a log"
+            )
     app.come_round()
 
 
@@ -195,7 +197,7 @@ def test_an_infinite_loop_is_interrupted(get: Get, style: str, where: str) -> No
         error = interrupted(process, "while True: pass", where=where)
         assert (error.kind, error.stuck) == ("interrupted", False)
         assert error.where == ("main" if where == "main" else "native" if where == "native" else PLACE[style])
-        assert "while True: pass" in "\n".join(error.traceback)
+        assert "<mmdebug " in "\n".join(error.traceback)
         app.come_round()
         again = process.connection.execute("6 * 7, hit", value=True, where=where)
         assert again.value is None and again.text == "(42, [])"
@@ -215,12 +217,25 @@ def test_what_waits_is_interrupted_and_an_innocent_one_beside_it_never(get: Get,
         assert process.eval("hit") == []
 
 
-@pytest.mark.parametrize(("style", "where"), [("gevent", "auto"), ("asyncio", "auto"), ("threads", "auto"), ("threads", "main")])
+@pytest.mark.parametrize(
+    ("style", "where"), [("gevent", "auto"), ("asyncio", "auto"), ("threads", "auto"), ("threads", "main")]
+)
 def test_a_call_of_c_that_can_not_be_stopped_is_said_and_the_session_goes_on(get: Get, style: str, where: str) -> None:
     app = get(style)
     with app.connect() as process:
         process.exec("forget()")
-        error = interrupted(process, "read_in_c()", where=where)
+        connection = process.connection
+
+        def press() -> None:
+            wait_for(lambda: app.natively("bool(blocked)"), "it to be in that call")
+            connection.interrupt()
+
+        pressing = threading.Thread(target=press)
+        pressing.start()
+        with pytest.raises(RemoteError) as caught:
+            connection.execute("read_in_c()", where=where, timeout=None)
+        pressing.join(20)
+        error = caught.value
         assert (error.kind, error.stuck) == ("interrupted", True)
         assert "could not be stopped" in error.advice
         assert "read_in_c" in str(error.stacks)
@@ -251,9 +266,7 @@ def test_a_child_has_a_manhole_of_its_own_and_none_of_its_parents_clients(get: G
     try:
         with app.connect() as process:
             process.exec("held = 'the session of the parent'")
-            process.exec("def work():\n  while True: time.sleep(0.01)", where="native")
             process.exec(FORK[style] + "\n__main__.fork = fork")
-            process.exec("import threading; __main__.child = []; threading.Thread(target=lambda: None).start()")
             where = "main" if style == "threads" else "auto"
             child = process.eval("fork()", where=where)
             assert child != app.pid and process.eval("os.getpid()") == app.pid
@@ -309,7 +322,7 @@ def test_a_process_that_is_killed_is_told_with_its_postmortem(get: Get) -> None:
     out, err = client.communicate(timeout=20)
     assert client.returncode == 1 and out == ""
     assert f"{app.pid} has died" in err and error.postmortem.verdict.summary in err
-    with pytest.raises(AttachError, match="is dead .* `mmdebug postmortem .*` tells what ended it"):
+    with pytest.raises(AttachError, match=r"is dead .* `mmdebug postmortem .*` tells what ended it"):
         process.eval("1")
 
 
@@ -353,7 +366,10 @@ def squat(what: str, directory: Path, name: str) -> Any:
 
 @pytest.mark.parametrize(
     "what",
-    ["a file", "an empty directory", "a directory", "a dangling link", "a link to a file", "a stale socket", "a foreign socket"],
+    [
+        "a file", "an empty directory", "a directory", "a dangling link", "a link to a file", "a stale socket",
+        "a foreign socket",
+    ],
 )  # fmt: skip
 def test_what_is_in_the_way_of_the_socket_keeps_nobody_out(get: Get, what: str) -> None:
     app = get("squatted", code=SQUATTED, alone=True)
@@ -431,9 +447,13 @@ def test_a_client_that_never_reads_holds_up_nothing_and_is_cut_off(get: Get) -> 
     deaf.hello()
     deaf.ask("exec", 1, code="for _ in range(2000):\n  print('x' * (1 << 20))\nmarks.append(1)")
     wait_for(lambda: app.natively("marks") == [1], "it to have printed")
-    with pytest.raises((BrokenPipeError, ConnectionResetError)):
+
+    def ask_on() -> None:
         for number in range(2, 10_000):
             deaf.ask("box", number)
+
+    with pytest.raises((BrokenPipeError, ConnectionResetError)):
+        ask_on()
     deaf.socket.close()
     app.come_round()
     assert attached.status(app.pid, "VmHWM") - before < 64 << 10  # KiB

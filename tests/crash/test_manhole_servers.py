@@ -1,4 +1,4 @@
-"""How a manhole gets into a program, whatever that is made of: gunicorn, `mmdebug run`, a signal, and when it is patched."""
+"""How a manhole gets into programs of all kinds: under gunicorn and `mmdebug run`, by a signal, however patched."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from attached import STYLES, App
 from support import ROOT, Program, wait_for
 
 import mmdebug
-import mmstats
 from mmdebug import endpoint
+from mmdebug.client.arm import arm
 from mmdebug.errors import AttachError, RemoteError
 
 Get = Callable[..., App]
@@ -107,7 +107,7 @@ def test_each_worker_of_a_preloading_gunicorn_is_armed_by_its_signal(gunicorn: C
     first, second = sorted(server.ends("arm") - {server.pid})
     with pytest.raises(AttachError, match=f"mmdebug arm {first}"):
         mmdebug.connect(first, path=server.home)
-    status, out, err = attached.run_command(server, "arm", str(first))  # type: ignore[arg-type]
+    status, out, err = attached.run_command(server, "arm", str(first))
     assert (status, err) == (0, "") and "SIGRTMIN+3" in out
     assert server.ends("socket") == {first}
     with mmdebug.connect(first, path=server.home) as worker:
@@ -117,7 +117,7 @@ def test_each_worker_of_a_preloading_gunicorn_is_armed_by_its_signal(gunicorn: C
         # A new worker, in the place of one that was killed, can be armed just so.
         os.kill(second, signal.SIGKILL)
         third = wait_for(lambda: server.ends("arm") - {server.pid, first, second}, "another worker").pop()
-        assert attached.run_command(server, "arm", str(third))[0] == 0  # type: ignore[arg-type]
+        assert attached.run_command(server, "arm", str(third))[0] == 0
         with mmdebug.connect(third, path=server.home) as other:
             assert other.eval("__import__('os').getpid()") == third
         # The signals of gunicorn itself do what they always did.
@@ -184,9 +184,7 @@ def test_a_signal_that_is_not_caught_is_not_sent(get: Get, ruin: str) -> None:
     status, out, err = attached.run_command(app, "arm", str(app.pid))
     assert status != 0 and out == "" and "does not catch" in err
     assert app.program.process.poll() is None
-    with pytest.raises(AttachError, match="does not catch SIGRTMIN.5 any more"):
-        from mmdebug.client.arm import arm
-
+    with pytest.raises(AttachError, match=r"does not catch SIGRTMIN\+5 any more"):
         arm(str(app.pid), str(app.home))
     # And what is not armed is sent nothing at all.
     other = get("threads", "mmdebug.install()")
@@ -256,15 +254,6 @@ def test_run_can_allow_questions_only_and_the_program_can_not_undo_that(get: Get
         os.kill(process.pid, signal.SIGKILL)
 
 
-def test_run_without_being_asked_opens_nothing(get: Get) -> None:
-    app = get("run", code=UNAWARE, alone=True, wrap=(*RUN, "--service", "unaware", "--"))
-    snapshot = wait_for(lambda: [one for one in mmstats.read_all(str(app.home)).values() if one.alive], "its file")[0]
-    assert endpoint.listening(str(app.home)) == []
-    with pytest.raises(AttachError, match="has no manhole"):
-        mmdebug.connect(snapshot.process.pid, path=app.home)
-    os.kill(snapshot.process.pid, signal.SIGKILL)
-
-
 # gevent, patched at any time
 
 ORDERS = {
@@ -292,7 +281,9 @@ gevent.event.Event().wait()
 def test_it_does_not_matter_when_gevent_patches(get: Get, order: str) -> None:
     pytest.importorskip("gevent", reason="NOT TESTED: gevent is not here")
     begin = ORDERS[order].replace("PATCH_SOME", "from gevent import monkey\nmonkey.patch_all(thread=False)")
-    app = get("order", code=begin.replace("PATCH", "from gevent import monkey\nmonkey.patch_all()") + GEVENT, alone=True)
+    app = get(
+        "order", code=begin.replace("PATCH", "from gevent import monkey\nmonkey.patch_all()") + GEVENT, alone=True
+    )
     with app.connect() as first, app.connect() as second:
         for process in (first, second):
             result = process.connection.execute("before = ticks[0]; gevent.sleep(0.05); ticks[0] > before", value=True)
@@ -327,7 +318,11 @@ def test_await_works_where_there_is_a_loop(get: Get, style: str) -> None:
 
 
 def test_threads_are_shown_and_asked_without_a_loop(get: Get) -> None:
-    app = get("threads", "threading.Thread(target=lambda: real_sleep(1000), name='pool-7', daemon=True).start()\nmmdebug.manhole.install()")
+    app = get(
+        "threads",
+        "threading.Thread(target=lambda: real_sleep(1000), name='pool-7', daemon=True).start()\n"
+        "mmdebug.manhole.install()",
+    )
     with app.connect() as process:
         assert process.connection.welcome.kind == "threads"
         assert "pool-7" in str(process.stacks())
@@ -354,12 +349,18 @@ def talk(app: App, *lines: str) -> str:
 def test_lines_of_text_are_enough(get: Get, style: str) -> None:
     app = get(style)
     said = talk(
-        app, "marks.append('by text')", "for number in (1, 2):", "    print('number', number)", "", "1 / 0", "_ = 5", "'\\x1b[31m'",
-        "print('\\x1b[31mred')", "%where", "%native native.get_ident() == native.main_ident()", "%stacks", "%events 5", "%help", "%nothing",
-        "exit()", "marks.append('after the end')",
+        app, "marks.append('by text')", "for number in (1, 2):", "    print('number', number)", "", "1 / 0",
+        "'\\x1b[31m'", "print('\\x1b[31mred')", "%where", "%native native.get_ident() == native.main_ident()",
+        "%stacks", "%events 5", "%help", "%nothing", "exit()", "marks.append('after the end')",
     )  # fmt: skip
     assert said.startswith("mmdebug ") and ">>> " in said and "... " in said
-    for part in ("number 1\nnumber 2\n", "ZeroDivisionError: division by zero", "False\n", "manhole.run", "%nothing is not known"):
+    for part in (
+        "number 1\nnumber 2\n",
+        "ZeroDivisionError: division by zero",
+        "False\n",
+        "manhole.run",
+        "%nothing is not known",
+    ):
         assert part in said, (part, said)
     assert "\x1b" not in said and "red" in said
     with app.connect() as process:

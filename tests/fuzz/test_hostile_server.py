@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import pickle
@@ -9,6 +10,7 @@ import random
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,16 +20,23 @@ from played import WELCOME, Played, Reply, polite, result
 from support import wait_for
 
 import mmdebug
+import mmstats
 from mmdebug import protocol
 from mmdebug.client import connection as connections
 from mmdebug.client.connection import Connection
-from mmdebug.client.data import welcome_of
+from mmdebug.client.data import Completion, Result, completions_of, welcome_of
+from mmdebug.client.frames import frame_of
 from mmdebug.commands import main
 from mmdebug.errors import AttachError, ProtocolError, RemoteError
+from mmdebug.notebook.remote import Attached, about
 from mmdebug.protocol import Decoder, Message
+from mmdebug.terminal import show
+from mmdebug.terminal.completing import _fits
 from mmstats.errors import MmStatsError
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e<script>alert(1)</script>"
+
+PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n and more").decode()
 
 
 class Trap:
@@ -282,3 +291,119 @@ def test_a_server_is_told_no_secret_of_the_command_line(
     wait_for(lambda: played.heard, "the hello")
     assert "hunter2secret" not in json.dumps(played.heard)
     assert protocol.encode(played.heard[0])
+
+
+# Tables: what is small on the wire must be small here, too.
+
+
+def _stream(table: Any, **options: Any) -> bytes:
+    from pyarrow import BufferOutputStream, ipc
+
+    sink = BufferOutputStream()
+    with ipc.new_stream(sink, table.schema, options=ipc.IpcWriteOptions(**options)) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def test_a_table_that_would_grow_here_is_refused_before_it_is_unpacked() -> None:
+    pandas, pyarrow = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
+    zeros = pyarrow.table({"x": pyarrow.array([0.0]).take(pyarrow.array([0] * 1_000_000))})
+    words = pyarrow.table({"x": pyarrow.array(["a" * 1000] * 5).dictionary_encode()})
+    for codec in ("zstd", "lz4"):
+        if pyarrow.Codec.is_available(codec):
+            for table in (zeros, words):
+                before = pyarrow.total_allocated_bytes()
+                with pytest.raises(ProtocolError, match="compressed"):
+                    frame_of(_stream(table, compression=codec))
+                assert pyarrow.total_allocated_bytes() - before < 1 << 20
+    long = pyarrow.array(["x" * 1_000_000])
+    for table in (
+        pyarrow.table({str(number): long for number in range(70)}),
+        pyarrow.table({"x": pyarrow.array([[None] * 3], pyarrow.list_(pyarrow.null()))}),
+        pyarrow.table({"x": pyarrow.array([[1, 2]], pyarrow.list_(pyarrow.int8(), 2))}),
+        pyarrow.table({"x": pyarrow.array(["x"], pyarrow.string_view())}),
+        pyarrow.table({"x": pyarrow.RunEndEncodedArray.from_arrays([5], [1])}),
+    ):
+        with pytest.raises(ProtocolError, match="a table"):
+            frame_of(_stream(table))
+    frame = pandas.DataFrame(
+        {
+            "a": [1, None], "b": ["x", None], "c": pandas.Categorical(["u", "v"]), "d": [[1], [2, 3]],
+            "e": pandas.to_datetime(["2024-01-01"] * 2, utc=True), "f": [{"k": 1}, {"k": 2}], "g": [None, None],
+        }
+    )  # fmt: skip
+    assert frame_of(_stream(pyarrow.Table.from_pandas(frame))).shape == frame.shape
+    assert frame_of(_stream(words)).shape == (5, 1)
+
+
+def test_damaged_tables_are_errors_of_ours() -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    good = _stream(pyarrow.table({"a": [1, 2], "b": pyarrow.array(["x", "y"]).dictionary_encode()}))
+    rng = random.Random(4)
+    for _ in range(300):
+        bad = bytearray(good)
+        for _ in range(rng.randint(1, 4)):
+            bad[rng.randrange(len(bad))] = rng.randrange(256)
+        try:
+            frame_of(bytes(bad[: rng.randint(0, len(bad))] if rng.random() < 0.2 else bad))
+        except ProtocolError:
+            pass
+
+
+# What people look at.
+
+
+def test_a_welcome_can_neither_drive_nor_flood_the_terminal() -> None:
+    flood = {f"package{number}{EVIL}": EVIL * 100 for number in range(10_000)}
+    greeting = {
+        **WELCOME, "service": EVIL * 20, "host": EVIL * 20, "python": EVIL * 4, "kind": EVIL[:40], "versions": flood,
+        "names": [EVIL] * 1000, "stats_file": "/etc/passwd",
+    }  # fmt: skip
+    welcome = welcome_of(greeting)
+    for shown in (show.banner(welcome, 1.0, "auto", 30.0), show.name(welcome), show.place(welcome, "auto")):
+        assert not set(shown) & set("\x1b\x07\x9b\u202e") and len(shown) < 4000 and shown.count("\n") <= 3
+
+
+def test_completions_are_few_readable_and_stay_code() -> None:
+    from prompt_toolkit.document import Document
+
+    def match(text: str, start: int = 4, end: int = 6) -> Any:
+        return Completion(text, start, end)
+
+    document = Document("app.jo")
+    assert _fits(match("jobs"), document)
+    for wrong in (
+        match("jobs\n%run ~/.ssh/id_rsa"), match("jo\x1b[2J"), match("jo\u202ebs"), match("jobs", end=7),
+        match("%run ~/.ssh/id_rsa", start=0), match("  %less", start=0), match("jobs", start=9, end=6),
+    ):  # fmt: skip
+        assert not _fits(wrong, document)
+    many = {"type": "completions", "matches": [{"text": f"a{n}", "start": 0, "end": 0} for n in range(20_000)]}
+    assert len(completions_of(many)) == 1000
+
+
+def test_html_of_a_table_s_own_names_and_of_a_welcome_is_text_in_a_notebook() -> None:
+    pandas = pytest.importorskip("pandas")
+    pyarrow = pytest.importorskip("pyarrow")
+    evil = "<img src=x onerror=alert(1)>"
+    frame = pandas.DataFrame({evil: [evil]}, index=pandas.Index([evil], name=evil))
+    data, metadata = Result({"text/plain": "x"}, arrow=_stream(pyarrow.Table.from_pandas(frame)))._repr_mimebundle_()
+    assert evil not in data["text/html"] and "&lt;img" in data["text/html"] and not metadata
+    welcome = welcome_of({**WELCOME, "service": evil, "host": evil, "names": [evil], "versions": {evil: evil}})
+    table = about(Attached(None, SimpleNamespace(welcome=welcome), evil, "auto", None, False))  # type: ignore[arg-type]
+    assert evil not in table._repr_html_()
+    sized = Result({"image/png": PNG}, {"image/png": {"width": float("inf"), "height": 5, "style": evil}})
+    assert sized._repr_mimebundle_()[1] == {"image/png": {"height": 5}}
+
+
+def test_ps_shows_a_spoofed_service_on_one_line(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Web(mmstats.MmStats):
+        hits = mmstats.CounterField()
+
+    web = Web(path=str(home), service=f"web\n4711  root{EVIL}")
+    try:
+        assert main(["ps", "--path", str(home)]) == 0
+    finally:
+        web.remove()
+    out = capsys.readouterr().out
+    assert str(os.getpid()) in out and len(out.splitlines()) == 2, out
+    assert not set(out) & set("\x1b\x07\x9b\u202e")

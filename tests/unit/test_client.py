@@ -63,7 +63,7 @@ def test_a_value_that_json_holds_comes_as_it_is_and_another_one_as_its_type_and_
         assert found.eval("n") == [1, 2]
         assert found.eval("None") is None
         queue = found.eval("app.queue")
-    assert queue == RemoteValue("app.Queue", "<Queue>", {"text/plain": "<Queue>"})
+    assert queue == RemoteValue("app.Queue", "<Queue>", {"text/plain": "<Queue>"}, "no JSON")
     assert repr(queue) == "<Queue>"
 
 
@@ -140,7 +140,7 @@ def test_a_time_limit_is_sent_as_it_is_meant(play: Play) -> None:
 
 
 def test_only_what_can_not_run_is_shown_in_a_notebook_unless_it_is_trusted(play: Play) -> None:
-    image = base64.b64encode(b"png").decode()
+    image = base64.b64encode(b"\x89PNG\r\n\x1a\n...").decode()
     data = {"text/plain": "t", "text/html": "<script>", "image/svg+xml": "<svg/>", "image/png": image}
     with attached(play(lambda message: [result(message, data=data)])) as found:
         done = found.exec("plot")
@@ -488,3 +488,120 @@ def test_events_are_a_tuple_and_can_be_followed(run: Callable[..., Program]) -> 
 def test_a_target_that_nobody_knows_is_none(home: Path) -> None:
     with pytest.raises(TargetError, match="nothing is known of 'nobody'"):
         mmdebug.connect("nobody")
+
+
+# What whoever has a value or an error of another process prints, without thinking of terminals.
+
+EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202ereversed\r\x1b[31mred"
+
+
+def test_what_prints_itself_brings_no_control_characters_and_has_the_text_as_it_came(play: Play) -> None:
+    def answer(message: Message) -> list[Message]:
+        if message["code"] == "fail":
+            return [{"type": "error", "id": message["id"], "kind": "exception", "name": "E", "message": EVIL}]
+        return [result(message, EVIL, value_type=EVIL)]
+
+    with attached(play(answer)) as found:
+        value, done = found.eval("x"), found.exec("x")
+        with pytest.raises(RemoteError) as caught:
+            found.exec("fail")
+    lost = ConnectionLost(EVIL)
+    for shown in (repr(value), str(value), repr(done), str(done), str(caught.value), f"{lost}", repr(lost)):
+        assert not {"\x1b", "\x07", "\x9b", "\u202e", "\r"} & set(shown), shown
+    for bundle in (value._repr_mimebundle_(), done._repr_mimebundle_()):
+        assert "\x1b" not in bundle[0]["text/plain"]
+    assert value.text == done.text == caught.value.message == EVIL
+
+
+# Ends that are noticed by whoever happens to look.
+
+
+def test_a_look_takes_note_of_the_end_and_waits_for_nothing(play: Play) -> None:
+    hang_up = threading.Event()
+
+    def answer(message: Message) -> list[Message]:
+        if message["type"] == "ping":
+            hang_up.set()
+            return [
+                {"type": "pong", "id": message["id"]},
+                {"type": "error", "id": None, "kind": "closing", "message": "the session was idle"},
+            ]
+        return []
+
+    with attached(play(answer)) as found:
+        connection = found.connection
+        connection.look()
+        assert not connection.closed, "nothing came: nothing has changed"
+        with connection._turn:
+            other = threading.Thread(target=connection.look)
+            other.start()
+            other.join(10)
+            assert not other.is_alive(), "whoever has the turn notices it"
+        connection.ping()  # its answer came, although the end came with it
+        assert hang_up.is_set()
+
+        def ended() -> bool:
+            try:
+                connection.look()
+            except ConnectionLost as error:
+                return str(error) == "the session was idle"
+            return False
+
+        wait_for(ended, "the end to be noticed")
+        assert connection.closed
+        with pytest.raises(ConnectionLost, match="the session was idle"):
+            connection.look()
+
+
+def test_an_end_that_a_thread_has_noticed_keeps_its_post_mortem_for_the_others(play: Play) -> None:
+    def answer(message: Message) -> list[Message]:
+        raise EOFError
+
+    left = object()
+    with attached(play(answer)) as found:
+        connection = found.connection
+        connection._lost = lambda reason: ConnectionLost("web has died", left)
+        noticed: list[BaseException] = []
+
+        def complete() -> None:
+            try:
+                connection.complete("x", 1)
+            except ConnectionLost as error:
+                noticed.append(error)
+
+        thread = threading.Thread(target=complete)
+        thread.start()
+        thread.join(20)
+        assert len(noticed) == 1
+        for ask in (connection.look, connection.ping, lambda: connection.execute("x")):
+            with pytest.raises(ConnectionLost, match="web has died") as caught:
+                ask()
+            assert caught.value.postmortem is left
+
+
+# Targets.
+
+
+def test_of_several_of_a_service_it_is_said_which_one_is_asked(run: Callable[..., Program]) -> None:
+    source = """
+        import mmdebug, sys
+        mmdebug.install(service="web")
+        print("ready", flush=True)
+        sys.stdin.readline()
+        """
+    for program in (several := [run(source) for _ in range(2)]):
+        program.line()
+    said: list[str] = []
+    chosen = discovery.choose("web", note=said.append).pid
+    (other,) = {program.pid for program in several} - {chosen}
+    assert said == [f"web {chosen} is the newest of 2 that 'web' means; the others are {other}"]
+    assert discovery.choose(str(other), note=said.append).pid == other and len(said) == 1
+
+
+def test_a_live_process_that_left_nothing_is_told_apart_from_one_that_is_not_there(run: Callable[..., Program]) -> None:
+    program = run("import sys; print('ready', flush=True); sys.stdin.readline()")
+    program.line()
+    with pytest.raises(TargetError, match=rf"process {program.pid} lives, and has left no file in .*--path"):
+        mmdebug.connect(program.pid)
+    with pytest.raises(TargetError, match="nothing is known of"):
+        mmdebug.connect(1 << 30)

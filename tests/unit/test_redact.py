@@ -153,6 +153,7 @@ NAMED_SECRETS = [
     "http://k:hunter2@o1.ingest.sentry.io/1", "'http://a','http://u:hunter2@h'", "root:hunter2@tcp(127.0.0.1:3306)/d",
     "proxy is joe:hunter2@proxy.example.com:3128", "//u:hunter2@h/x", "sqs://AKID:ab/hunter2@",
     "got private_key: -----BEGIN RSA PRIVATE KEY-----\nhunter2\n", "Basic aHVudGVyMg==hunter2",
+    "eval 'dict(password='\"'\"'hunter2'\"'\"')'", "password=''hunter2",
 ]  # fmt: skip
 
 

@@ -383,9 +383,9 @@ def test_an_error_shows_its_traceback_and_is_a_failure(talk: Talk) -> None:
 def test_what_can_not_be_stopped_is_told_with_its_stacks(talk: Talk) -> None:
     talk.connection.result = RemoteError("by Ctrl-C", "interrupted", stuck=True, stacks=stacks())
     err = talk("x")[1]
-    assert err.index("block") < err.index("Stopped: by Ctrl-C") < err.index("still runs there")
+    assert err.index("block") < err.index("Not stopped: by Ctrl-C") < err.index("still runs there")
     talk.connection.result = RemoteError("interrupted", "interrupted", stuck=True, advice="interrupt once more")
-    assert talk("x")[1].endswith("Stopped.\nInterrupt once more.\n")
+    assert talk("x")[1].endswith("Not stopped.\nInterrupt once more.\n")
     assert talk.session.interrupted
 
 
