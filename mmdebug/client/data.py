@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import ProtocolError, RemoteError
 from ..escape import clean
-from ..protocol import Message, flag_of, number_of, text_of, whole_of
+from ..protocol import MAX_HEADER, Message, flag_of, number_of, text_of, whole_of
 from ..records import SEVERITIES, Event, Value
 from ..stacks import Stacks, from_dict
 
@@ -203,7 +203,7 @@ def welcome_of(message: Message) -> Welcome:
         python=text_of(message, "python", "", 200),
         kind=text_of(message, "kind", "", 40),
         read_only=flag_of(message, "read_only"),
-        stats_file=text_of(message, "stats_file", "", 5000) if message.get("stats_file") is not None else "",
+        stats_file=_said(message, "stats_file", 5000),
         versions={name: _text(version) for name, version in list(_dict(message, "versions").items())[:MOST_VERSIONS]},
         limits={name: _number(value) for name, value in _dict(message, "limits").items()},
         names=_texts(message, "names"),
@@ -234,15 +234,15 @@ def all_stacks_of(body: bytes) -> Stacks:
 
 def error_of(message: Message, body: bytes, stdout: str = "", stderr: str = "") -> RemoteError:
     """An error of the other side, to be raised."""
-    name = text_of(message, "name", "") if message.get("name") is not None else ""
+    name = _said(message, "name")
     return RemoteError(
         text_of(message, "message", "") or name or "it failed without a message",
         text_of(message, "kind", "exception", 40),
         name,
         _texts(message, "traceback"),
-        where=text_of(message, "where", "", 40) if message.get("where") is not None else "",
+        where=_said(message, "where", 40),
         seconds=number_of(message, "seconds"),
-        advice=text_of(message, "advice", "") if message.get("advice") is not None else "",
+        advice=_said(message, "advice"),
         stuck=flag_of(message, "stuck"),
         stacks=stacks_of(body),
         stdout=stdout,
@@ -268,7 +268,7 @@ def result_of(message: Message, body: bytes) -> Result:
         total=_count(message, "total"),
         value=message.get("value"),
         has_value="value" in message,
-        value_problem=text_of(message, "value_problem", "") if message.get("value_problem") is not None else "",
+        value_problem=_said(message, "value_problem"),
         arrow=body if flag_of(message, "arrow") else b"",
         type=text_of(message, "value_type", "", 10_000),
         where=text_of(message, "where", "", 40),
@@ -292,11 +292,8 @@ def completions_of(message: Message) -> list[Completion]:
 
 
 def inspection_of(message: Message) -> Inspection:
-    texts = {
-        name: text_of(message, name, "") if message.get(name) is not None else ""
-        for name in ("name", "signature", "doc", "file", "source", "text")
-    }
-    kind = text_of(message, "value_type", "") if message.get("value_type") is not None else ""
+    texts = {name: _said(message, name) for name in ("name", "signature", "doc", "file", "source", "text")}
+    kind = _said(message, "value_type")
     return Inspection(found=flag_of(message, "found"), type=kind, line=_count(message, "line"), **texts)
 
 
@@ -369,6 +366,11 @@ def _texts(message: Message, name: str) -> tuple[str, ...]:
     if type(value) is not list:
         raise ProtocolError(f"{message['type']}: {name} is no list")
     return tuple([_text(item) for item in value])
+
+
+def _said(message: Message, name: str, limit: int = MAX_HEADER) -> str:
+    """A text that may be missing, or null: empty then."""
+    return text_of(message, name, "", limit) if message.get(name) is not None else ""
 
 
 def _text(value: Any) -> str:

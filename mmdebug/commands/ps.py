@@ -7,6 +7,7 @@ RECORDER: whether a post-mortem will tell what it was doing. --all also lists th
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -38,8 +39,13 @@ def run(options: argparse.Namespace, console: Console) -> int:
     if options.json:
         console.json("ps", {"processes": [row(candidate) for candidate in found]})
     elif found:
-        headers = ("PID", "SERVICE", "STATE", "SINCE", "MANHOLE", "RECORDER")
-        console.table(headers, [cells(candidate) for candidate in found], numeric=(0, 3))
+        owners = [owner(candidate) for candidate in found]
+        headers = ["PID", "SERVICE", "STATE", "SINCE", "MANHOLE", "RECORDER"]
+        rows = [cells(candidate) for candidate in found]
+        if set(owners) - {os.geteuid()}:  # anybody can call a service as another one is called
+            headers.append("USER")
+            rows = [(*row, _user(uid)) for row, uid in zip(rows, owners, strict=True)]
+        console.table(headers, rows, numeric=(0, 3))
     else:
         homes = [options.path] if options.path else directory.readable() or directory.defaults()[:1]
         whose = f" of the service {options.service!r}" if options.service is not None else ""
@@ -62,7 +68,6 @@ def cells(candidate: Candidate) -> tuple[str, ...]:
 
 def row(candidate: Candidate) -> dict[str, Any]:
     """One process, for programs. `since` is seconds since the epoch."""
-    who = candidate.snapshot.process if candidate.snapshot is not None else None
     return {
         "pid": candidate.pid,
         "service": candidate.service,
@@ -72,10 +77,32 @@ def row(candidate: Candidate) -> dict[str, Any]:
         "recorder": candidate.recorded,
         "sockets": [end.path for end in candidate.sockets] if candidate.manhole == "open" else [],
         "uuid": candidate.snapshot.uuid if candidate.snapshot is not None else None,
-        "uid": who.uid if who is not None else (candidate.sockets + candidate.arms)[0].uid,
+        "uid": owner(candidate),
         "path": candidate.path or None,
     }
 
 
 def _created(candidate: Candidate) -> int | None:
     return candidate.snapshot.created if candidate.snapshot is not None else None
+
+
+def owner(candidate: Candidate) -> int | None:
+    """The uid of whom it belongs to: by the system, and not by what it says of itself. None if that is not known."""
+    if candidate.snapshot is None:
+        return (candidate.sockets + candidate.arms)[0].uid
+    try:
+        return os.stat(candidate.path).st_uid
+    except OSError:
+        return None
+
+
+def _user(uid: int | None) -> str:
+    """A user's name, as far as it has one."""
+    if uid is None:
+        return "-"
+    try:
+        import pwd
+
+        return text.printable(pwd.getpwuid(uid).pw_name)
+    except (ImportError, KeyError, OverflowError):
+        return str(uid)

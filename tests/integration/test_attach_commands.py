@@ -136,6 +136,39 @@ def test_ps_lists_a_dead_one_only_if_it_is_asked_to(
     assert out.splitlines()[1].split()[2:] != [] and "died" in out and "none" in out
 
 
+def test_ps_shows_whose_they_are_if_not_all_are_one_s_own(
+    there: dict[str, Program], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "USER" not in said(capsys, "ps")[1]
+    monkeypatch.setattr("mmdebug.commands.ps.owner", lambda candidate: 4_000_000)
+    lines = said(capsys, "ps")[1].splitlines()
+    assert lines[0].endswith("USER") and all(line.endswith("4000000") for line in lines[1:])
+
+
+def test_ps_of_a_service_that_nobody_is_names_it(there: dict[str, Program], capsys: pytest.CaptureFixture[str]) -> None:
+    assert "of the service 'nobody'" in said(capsys, "ps", "--service", "nobody")[1]
+
+
+def test_what_can_not_work_is_said_before_anything_is_asked(
+    there: dict[str, Program], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for code in ("import os", "x = 1", ""):
+        status, _, err = said(capsys, "eval", "threads", code)
+        assert status == 1 and "`mmdebug exec` runs statements" in err
+    status, _, err = said(capsys, "attach", "--json", "threads")
+    assert status == 1 and "mmdebug eval --json" in err
+
+
+def test_what_connects_is_not_imported_by_the_other_commands() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import mmdebug.commands as c, sys; c.parser(); print(*sys.modules)"],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    known = set(done.stdout.split())
+    assert not {name for name in known if name.startswith(("mmdebug.client", "mmdebug.terminal", "mmdebug.manhole"))}
+    assert not known & {"mmdebug.processes", "mmdebug.endpoint", "asyncio"}
+
+
 # eval and exec.
 
 
