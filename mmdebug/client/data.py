@@ -25,6 +25,8 @@ TEXT = "text/plain"
 
 #: What is more than a person looks at.
 MOST_VERSIONS, MOST_MATCHES = 50, 1000
+#: Of the kind of a stack.
+MOST_LETTERS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,9 +221,12 @@ def stacks_of(body: bytes) -> Stacks | None:
     if not body:
         return None
     try:
-        return from_dict(json.loads(body))
+        found = from_dict(json.loads(body))
     except (ValueError, RecursionError) as error:
         raise ProtocolError(f"stacks that are no JSON: {error}") from error
+    if not all(stack.kind.isalpha() and len(stack.kind) < MOST_LETTERS for stack in found.stacks):
+        raise ProtocolError("stacks of no kind")  # it is a word of a sentence, and no text to be escaped
+    return found
 
 
 def all_stacks_of(body: bytes) -> Stacks:

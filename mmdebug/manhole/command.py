@@ -78,6 +78,7 @@ class Command:
         self._claim = [1]
         self._end = [1]
         self._strikes: list[int] = []
+        self._called = False  # whether the hub or loop is still to come to `_strike_waiting`
         self._exposed = False  # whether the client's code runs, so that an exception may be raised in it
         self._runner: Any = None  # the greenlet or task
         self._ident = 0
@@ -174,6 +175,7 @@ class Command:
 
     def _cover(self) -> None:
         """From here on nothing is raised in this thread from outside; in greenlets and tasks nothing ever is."""
+        self._exposed = False
         if self.place in (HUB, LOOP):
             self.over = True
             return
@@ -222,7 +224,8 @@ class Command:
             # Whichever comes first: it waits and the hub gets to this, or it runs and the thread does.
             self._strikes[:] = [1]
             pending.call_in_main(self._strike)
-            self._session.places.call(self._strike_waiting)
+            if not self._called:  # one that is blocked keeps each
+                self._called = self._session.places.call(self._strike_waiting)
             what = "greenlet" if self.place == HUB else "task"
             return f"its {what} is told to end, when it waits or when it runs Python code next"
         with self._lock:
@@ -255,6 +258,7 @@ class Command:
 
     def _strike_waiting(self) -> None:
         """In a callback of the hub or the loop: its own greenlet or task waits."""
+        self._called = False
         if not self._exposed or not self._strikes:
             return
         self._strikes.clear()

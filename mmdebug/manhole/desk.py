@@ -25,12 +25,15 @@ from .settings import PLACES, Settings
 #: What evaluates something of the client's, one at a time.
 EVALUATING = ("exec", "page", "complete", "inspect")
 #: What is answered at once: it tells nothing of the application, or ends something.
-FREE = ("interrupt", "where", "ping", "page")
+FREE = ("interrupt", "where", "ping")
 FINAL = ("result", "error", "completions", "inspection")
 
 #: Requests that wait for `authorize`, and events that are followed, at a time.
 VETTED = 8
 FOLLOWED = 4
+#: Requests that wait for the hub or the loop to come round, and seconds after which one that did not is asked anew.
+ASKED = 64
+ANEW = 5.0
 #: Seconds between two looks at the events, and within which a hub or loop has to answer.
 LOOK = 0.2
 ANSWER = 0.5
@@ -64,16 +67,15 @@ class _Follower:
 
 
 class _Probe:
-    """Asks the hub or the loop to come round."""
+    """Asks the hub or the loop to come round. One serves all who ask meanwhile: one that is blocked keeps each."""
 
-    def __init__(self, request: int, now: float, wake: Callable[[], None]) -> None:
-        self.request = request
+    def __init__(self, now: float, wake: Callable[[], None]) -> None:
         self.began = now
-        self.seconds: float | None = None
+        self.came: float | None = None
         self._wake = wake
 
     def __call__(self) -> None:
-        self.seconds = time.monotonic() - self.began
+        self.came = time.monotonic()
         self._wake()
 
 
@@ -106,12 +108,13 @@ class Desk:
         self._stuck: set[int] = set()
         self._vetted: list[tuple[Vetting, Access, int, Message]] = []
         self._followers: dict[int, _Follower] = {}
-        self._probes: list[_Probe] = []
+        self._probe: _Probe | None = None
+        self._asking: list[tuple[int, float, _Probe]] = []
 
     @property
     def busy(self) -> bool:
         """Whether something is going on that the client waits for."""
-        return bool(self._running or self._vetted or self._followers or self._probes)
+        return bool(self._running or self._vetted or self._followers or self._asking)
 
     @property
     def running(self) -> bool:
@@ -219,7 +222,7 @@ class Desk:
         wanted = self._request(request, message)
         if access.action == "exec":
             self._audit.run(request, access.where, access.code)
-        elif access.action != "page":
+        else:
             self._audit.asked(request, access.action, access.code)
         if self._executor is None:
             self._executor = self._make_executor()
@@ -273,11 +276,17 @@ class Desk:
             self._reply({"type": "events", "id": request, "events": events[at : at + BATCH], "more": further}, b"")
 
     def _where(self, request: int, message: Message) -> None:
-        probe = _Probe(request, time.monotonic(), self._wake)
-        if self._places.call(probe):
-            self._probes.append(probe)
-        else:
-            self._say_where(request, None, 0.0)
+        now, probe = time.monotonic(), self._probe
+        if len(self._asking) >= ASKED:
+            self._fail(request, "busy", "too many others ask the same")
+            return
+        if probe is None or probe.came is not None or now >= probe.began + ANEW:
+            probe = _Probe(now, self._wake)
+            if not self._places.call(probe):
+                self._say_where(request, None, 0.0)
+                return
+            self._probe = probe
+        self._asking.append((request, now, probe))
 
     def _say_where(self, request: int, answers: bool | None, seconds: float) -> None:
         kind = self._places.kind()
@@ -313,13 +322,14 @@ class Desk:
         """Do what is due, and send what has come if there is `room`; returns when to be called again at the latest."""
         self._let_in(now)
         due = [vetting.deadline for vetting, _, _, _ in self._vetted]
-        for probe in list(self._probes):
-            if probe.seconds is not None or now >= probe.began + ANSWER:
-                self._probes.remove(probe)
-                answered = probe.seconds is not None
-                self._say_where(probe.request, answered, probe.seconds if answered else now - probe.began)  # type: ignore[arg-type]
+        for item in list(self._asking):
+            request, began, probe = item
+            came = probe.came
+            if came is not None or now >= began + ANSWER:
+                self._asking.remove(item)
+                self._say_where(request, came is not None, (now if came is None else came) - began)
             else:
-                due.append(probe.began + ANSWER)
+                due.append(began + ANSWER)
         for request, follower in self._followers.items():
             if now >= follower.due and room:
                 found = follower.events.new()
@@ -371,7 +381,8 @@ class Desk:
             follower.events.close()
         self._followers.clear()
         self._vetted.clear()
-        self._probes.clear()
+        self._asking.clear()
+        self._probe = None
         self._executor = None
 
 

@@ -80,6 +80,7 @@ class Executor:
             command.end(_refusal(kind, message))
             return
         self._current = command
+        output.put_in_place()
         if place == NATIVE:
             command.claim()
             self._run_natively(command, "", False)

@@ -108,7 +108,7 @@ class Output:
         return [(name, text[at : at + PIECE]) for name, text in joined for at in range(0, len(text), PIECE)]
 
     def counts(self) -> dict[str, int]:
-        return {"bytes": self.size, "dropped": self.dropped}
+        return {"bytes": self.size + self.dropped, "dropped": self.dropped}
 
 
 def byte_size(text: str) -> int:
@@ -216,7 +216,13 @@ def route() -> None:
         if not _sessions.minds_forks:
             _sessions.minds_forks = True
             os.register_at_fork(after_in_child=_forked)
-        for name in _NAMES:
+    put_in_place()
+
+
+def put_in_place() -> None:
+    """Put the routers where the streams are; to be called again, since the program may have put others there."""
+    with _sessions.lock:
+        for name in _NAMES if _sessions.count else ():
             # One that the program had saved and put back serves again.
             if type(getattr(sys, name, None)) is not Router:
                 setattr(sys, name, Router(name, getattr(sys, name, None)))

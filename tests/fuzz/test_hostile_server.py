@@ -24,7 +24,7 @@ import mmstats
 from mmdebug import protocol
 from mmdebug.client import connection as connections
 from mmdebug.client.connection import Connection
-from mmdebug.client.data import Completion, Result, completions_of, welcome_of
+from mmdebug.client.data import Completion, Result, all_stacks_of, completions_of, welcome_of
 from mmdebug.client.frames import frame_of
 from mmdebug.commands import main
 from mmdebug.errors import AttachError, ProtocolError, RemoteError
@@ -362,6 +362,23 @@ def test_a_welcome_can_neither_drive_nor_flood_the_terminal() -> None:
     welcome = welcome_of(greeting)
     for shown in (show.banner(welcome, 1.0, "auto", 30.0), show.name(welcome), show.place(welcome, "auto")):
         assert not set(shown) & set("\x1b\x07\x9b\u202e") and len(shown) < 4000 and shown.count("\n") <= 3
+
+
+def test_stacks_can_not_drive_the_terminal_of_who_prints_them() -> None:
+    frame = {"file": EVIL, "line": 1, "function": EVIL, "source": EVIL}
+    stack = {
+        "kind": "greenlet", "count": 2, "names": [EVIL], "idents": [1], "frames": [frame], "spawned": [frame], "cut": 3,
+        "wait": {"what": EVIL, "detail": EVIL, "holder": EVIL}, "running": False,
+    }  # fmt: skip
+    sent = {
+        "schema": 1, "pid": 1, "taken": 0, "seconds": 0.1, "source": EVIL, "total": {EVIL: 2}, "problems": [EVIL],
+        "stacks": [stack],
+    }  # fmt: skip
+    shown = str(all_stacks_of(json.dumps(sent).encode()))
+    assert "alert(1)" in shown and not set(shown) & set("\x1b\x07\x9b\u202e")
+    stack["kind"] = EVIL
+    with pytest.raises(ProtocolError, match="no kind"):
+        all_stacks_of(json.dumps(sent).encode())
 
 
 def test_completions_are_few_readable_and_stay_code() -> None:
