@@ -100,14 +100,37 @@ class MainLoop:
         if self._loop is not None:
             return self._loop.call_soon_threadsafe  # type: ignore[no-any-return]
         if self._hub is None or self._hub.dead:
-            self._hub = _hub_in_frames()
+            self._hub = _remembered() or hub_in_frames(native.main_ident())
             began = time.monotonic()
             if self._hub is None and began >= self._next_search:
                 self._hub = _hub_in_memory()
                 now = time.monotonic()
                 self._next_search = now + (now - began) / SHARE
+            _remember(self._hub)
         loop = getattr(self._hub, "loop", None)
         return getattr(loop, "run_callback_threadsafe", None)
+
+
+_known: weakref.ref[Any] | None = None
+
+
+def _remember(hub: Any) -> None:
+    global _known
+    if hub is not None:
+        _known = weakref.ref(hub)
+
+
+def _remembered() -> Any:
+    """The main thread's hub as anybody here has found it before."""
+    hub = _known() if _known is not None else None
+    return None if hub is None or hub.dead or hub.thread_ident != native.main_ident() else hub
+
+
+def note_hub() -> None:
+    """In the main thread: remember its hub, which can't be seen from elsewhere while a greenlet runs or blocks it."""
+    if_exists = getattr(sys.modules.get("gevent._hub_local"), "get_hub_if_exists", None)
+    if if_exists is not None and native.get_ident() == native.main_ident():
+        _remember(if_exists())
 
 
 def running_loop() -> Any:
@@ -155,13 +178,13 @@ def _candidates() -> Iterator[Any]:
         yield from filter(unseen, [task.get_loop() for task in several])
 
 
-def _hub_in_frames() -> Any:
-    """gevent's hub of the main thread, if that is in it: while it waits, or runs a callback."""
+def hub_in_frames(ident: int) -> Any:
+    """gevent's hub of a thread, if that is in it: while it waits, or runs a callback."""
     hub_type = getattr(sys.modules.get("gevent.hub"), "Hub", None)
     if hub_type is None:
         return None
     run = _code_of("gevent.hub", "Hub", "run")
-    for frame in walking.frames_of(native.main_ident(), {id(run)}):
+    for frame in walking.frames_of(ident, {id(run)}):
         found = frame.f_locals.get("self")
         if issubclass(type(found), hub_type):
             return found

@@ -9,8 +9,8 @@ from typing import Any
 
 from mmstats import redact
 
-from .. import native
 from ..endpoint import Credentials
+from .places import start_natively
 
 #: Seconds that `authorize` may take.
 PATIENCE = 1.0
@@ -134,7 +134,7 @@ class Vetting:
             return
         _asking.append(self)
         try:
-            native.start_thread(self._ask, authorize, access, wake)
+            start_natively(self._ask, authorize, access, wake)
         except RuntimeError as error:
             self._answered()
             self.denial = f"the application can't be asked: {error}"

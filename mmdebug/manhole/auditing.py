@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import logging
 import sys
-import threading
+import time
 from collections import deque
 from typing import Any
 
-from .. import recorder
+from .. import native, recorder
 from ..capture.safetext import clean, first_bytes
 from ..layout import MAX_NAME, MAX_TEXT
 from .access import Peer
-from .places import Places
+from .places import Places, start_natively
 
 logger = logging.getLogger("mmdebug.manhole")
 # A program that has not set up any logging gets nothing on its stderr.
@@ -142,15 +142,26 @@ def _log_in_thread() -> None:
         return
     _helpers.append(True)
     try:
-        threading.Thread(target=_help, name="mmdebug.manhole.log", daemon=True).start()
+        start_natively(_help)
     except RuntimeError:  # no more threads
         _helpers.clear()
 
 
 def _help() -> None:
-    _log_all()
-    _helpers.clear()
-    _log_all()  # what came in between
+    while True:
+        _log_all()
+        _helpers.clear()
+        if not _waiting:
+            return
+        _helpers.append(True)  # some came in between
+
+
+def finish(patience: float) -> None:
+    """At the end: wait for the thread that logs. One that is cut off while it writes keeps the lock of its stream."""
+    deadline = time.monotonic() + patience
+    sleep = native.original("time", "sleep")
+    while _helpers and time.monotonic() < deadline:
+        sleep(0.002)
 
 
 def _log_all() -> None:

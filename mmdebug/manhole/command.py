@@ -14,7 +14,7 @@ from ..protocol import Message
 from . import output, pending
 from .evaluation import Failure, by_signal, failure_of
 from .pending import Interrupted
-from .places import AT, HUB, LOOP, NATIVE, Places
+from .places import AT, HUB, LOOP, NATIVE, Places, call_in_hub_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +128,7 @@ class Command:
             return
         gevent: Any = sys.modules["gevent"]
         self._runner = gevent.Greenlet(self.run)
+        self._runner.name = f"mmdebug {self.request.id}"
         self._runner.spawn_tree_locals = {output.KEY: self.output}
         self._runner.start()
 
@@ -169,6 +170,9 @@ class Command:
 
     def _begin(self) -> None:
         self._ident = native.get_ident()
+        if self._runner is None:
+            getcurrent = getattr(sys.modules.get("greenlet"), "getcurrent", None)
+            self._runner = None if getcurrent is None else getcurrent()
         self.began = time.monotonic()
         if self.request.kind == "exec" and self.place != NATIVE:
             self._session.post(self, started(self, ""), b"", False)
@@ -225,19 +229,23 @@ class Command:
             self._strikes[:] = [1]
             pending.call_in_main(self._strike)
             if not self._called:  # one that is blocked keeps each
-                self._called = self._session.places.call(self._strike_waiting)
+                self._called = True
+                self._called = self._session.places.call(self._strike_waiting) and self._called
             what = "greenlet" if self.place == HUB else "task"
             return f"its {what} is told to end, when it waits or when it runs Python code next"
         with self._lock:
             if self._exposed and not self.over:
-                pending.raise_in(self._ident)
+                self._strikes[:] = [1]
+                # One that waits in a hub of its own is told as the program's greenlets are.
+                if not call_in_hub_of(self._ident, self._strike_waiting):
+                    pending.raise_in(self._ident)
         return f"the code in {AT[self.place]} is told to end when it runs Python code next"
 
     def _strike(self) -> None:
         """In the main thread, between two instructions of whatever runs there."""
         if not self._exposed or output.current() is not self.output:
             return
-        if _is_writing(sys._getframe(1)):
+        if _is_spared(sys._getframe(1)):
             pending.call_in_main(self._strike)  # in a moment
             return
         if not self._is_current():
@@ -257,23 +265,32 @@ class Command:
         return greenlet.getcurrent() is self._runner
 
     def _strike_waiting(self) -> None:
-        """In a callback of the hub or the loop: its own greenlet or task waits."""
+        """In a callback of its hub or loop: its own greenlet or task waits."""
         self._called = False
         if not self._exposed or not self._strikes:
             return
         self._strikes.clear()
         if self.place == LOOP:
             self._runner.cancel()
-        else:
+        elif self.place == HUB:
             self._runner.kill(Interrupted, block=False)
+        else:
+            self._runner.throw(Interrupted)
 
 
-def _is_writing(frame: FrameType | None) -> bool:
-    """Whether it is our own code, which takes what is printed, that would be interrupted."""
-    for _ in range(6):
+#: Calls from the innermost one outwards that are looked at for what is not to be interrupted.
+NEAR = 50
+
+
+def _is_spared(frame: FrameType | None) -> bool:
+    """Whether it is our own code, which takes what is printed, that would be interrupted, or a destructor.
+
+    An object of the program's may be freed while the client's code runs; what its destructor raises is lost.
+    """
+    for _ in range(NEAR):
         if frame is None:
             return False
-        if frame.f_code.co_filename == output.__file__:
+        if frame.f_code.co_filename == output.__file__ or frame.f_code.co_name == "__del__":
             return True
         frame = frame.f_back
     return False

@@ -10,7 +10,7 @@ import ast
 import builtins
 import inspect
 import keyword
-import pkgutil
+import os
 import re
 import sys
 import types
@@ -283,11 +283,20 @@ def _modules(package: str, prefix: str) -> list[Match]:
     return [Match(name, "module") for name in found if name.isidentifier() and _offered(name, prefix)]
 
 
-def _beside(paths: Iterable[str]) -> list[str]:
-    try:
-        return [info.name for info in pkgutil.iter_modules([path for path in paths if type(path) is str])]
-    except Exception:  # a path that can't be listed
-        return []
+def _beside(paths: Iterable[str]) -> set[str]:
+    found: set[str] = set()
+    for path in [path for path in paths if type(path) is str]:
+        try:
+            with os.scandir(path or ".") as entries:
+                for entry in entries:
+                    module = inspect.getmodulename(entry.name)
+                    if module is not None:
+                        found.add(module)
+                    elif entry.name.isidentifier() and os.path.exists(os.path.join(entry.path, "__init__.py")):
+                        found.add(entry.name)
+        except OSError:  # there is none, or it is an archive
+            pass
+    return found - {"__init__"}
 
 
 def _kind(value: Any) -> str:
@@ -363,6 +372,9 @@ def _path_at(code: str, cursor: int) -> str:
     if not 0 <= cursor <= len(code):
         cursor = len(code)
     found = ""
+    # As before: of a long code only what is near.
+    begin = max(0, cursor - MAX_PATH)
+    code, cursor = code[begin : cursor + MAX_PATH], cursor - begin
     for match in _WORDS.finditer(code):
         if match.start() > cursor:
             break

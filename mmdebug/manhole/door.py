@@ -31,6 +31,8 @@ ATTEMPTS = 20
 SPARE = 8
 #: Seconds that clients have to take what they are told when the process ends.
 FAREWELL = 0.2
+#: Seconds between two looks at the socket's name. Whoever tidies up takes what lies there for days for left behind.
+REFRESH = 3600.0
 
 #: There are no descriptors, or no memory for one.
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
@@ -129,6 +131,17 @@ class _Door:
     def uds_name(self) -> str:
         return os.path.join(*self._bound[:2]) if self._bound is not None else ""
 
+    def refresh(self) -> None:
+        """Have the socket look used. Raises `OSError` or `AttachError` if it is not there, or not ours any more."""
+        bound = self._bound
+        if bound is None:
+            return
+        descriptor = endpoint.open_directory(bound[0], os.geteuid())
+        try:
+            os.utime(bound[1], dir_fd=descriptor, follow_symlinks=False)
+        finally:
+            os.close(descriptor)
+
     def remove_manhole_uds(self) -> str:
         """Remove the socket, if it is this process'."""
         name = self.uds_name
@@ -221,7 +234,7 @@ class _Native:
 
 
 class _Listener(_Native):
-    """What a `manhole.ManholeThread` does here: waits for clients, without any timeout."""
+    """What a `manhole.ManholeThread` does here: waits for clients, and looks at its socket once in an hour."""
 
     def __init__(self, door: _Door, delay: float = 0.0) -> None:
         # Not manhole's, which makes events and locks of `threading`.
@@ -284,7 +297,10 @@ class _Listener(_Native):
         poll = poller()
         poll.register(self._wake.fileno(), select.POLLIN)
         poll.register(self._socket.fileno(), select.POLLIN)
-        for descriptor, happened in poll.poll():
+        happenings = poll.poll(REFRESH * 1000)
+        if not happenings:
+            self._door.refresh()
+        for descriptor, happened in happenings:
             if descriptor == self._wake.fileno():
                 if not self._wake.clear():
                     self._renew_wake()

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from mmstats.errors import MmStatsError
 
-from .. import installation, native
+from .. import installation, mainloop, native
 from ..capture.safetext import clean
 from ..stacks import Stacks
 from . import access, auditing, door
@@ -28,6 +28,7 @@ class House:
         self._door = door.make(settings)
         installation.open_box(settings.path, settings.service)
         _warm_up()
+        mainloop.note_hub()
         self._arm: Arm | None = None
         #: In a child, has the note of its arm written.
         self._later: Later | None = None
@@ -115,6 +116,7 @@ class House:
         self._door.close()
         if self._arm is not None:
             self._arm.close()
+        auditing.finish(door.FAREWELL)
 
 
 def _warm_up() -> None:

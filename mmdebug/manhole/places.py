@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import native
-from ..mainloop import MainLoop
+from ..mainloop import MainLoop, hub_in_frames, note_hub
 from . import pending
 
 #: The places as they are called in answers, and in sentences.
@@ -21,6 +21,8 @@ class Places:
 
     def __init__(self) -> None:
         self._main = MainLoop()
+        if "gevent" in sys.modules:
+            pending.call_in_main(note_hub)
 
     def kind(self) -> str:
         """``gevent``, ``asyncio`` or ``threads``: what the main thread does now."""
@@ -53,14 +55,25 @@ class Places:
         return pending.call_in_main(function) if place == MAIN else self.call(function)
 
 
-def start_natively(function: Callable[[], None]) -> None:
+def call_in_hub_of(ident: int, function: Callable[[], None]) -> bool:
+    """Have `function` called in the hub that a thread waits in, and can't leave; False if it waits in none."""
+    hub = hub_in_frames(ident)
+    try:
+        if hub is not None:
+            hub.loop.run_callback_threadsafe(function)
+    except Exception:  # it is being taken down
+        return False
+    return hub is not None
+
+
+def start_natively(function: Callable[..., None], *arguments: Any) -> None:
     """Call `function`, which raises nothing, in a native thread. Raises RuntimeError if there can be no more."""
-    native.start_thread(_natively, function)
+    native.start_thread(_natively, function, *arguments)
 
 
-def _natively(function: Callable[[], None]) -> None:
-    function()
-    del function
+def _natively(function: Callable[..., None], *arguments: Any) -> None:
+    function(*arguments)
+    del function, arguments
     _tidy()
 
 

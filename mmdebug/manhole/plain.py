@@ -17,6 +17,8 @@ from ..protocol import MAX_CODE, Message
 from ..stacks import from_dict
 
 PROMPT, MORE = ">>> ", "... "
+#: Characters of an input of several lines: each line has all before it compiled once more.
+MAX_BLOCK = 16 << 10
 
 HELP = """\
 %stacks [all]   threads, greenlets and tasks, with what they wait for
@@ -130,10 +132,11 @@ class Plain:
                 return
         self._source.append(line)
         source = "\n".join(self._source)
-        if len(source) > MAX_CODE:
+        if len(self._source) > 1 and len(source) > MAX_BLOCK:
+            # What follows is a part of it, and not to be run alone.
             self._source.clear()
-            self._say(f"more than {MAX_CODE} characters: that is too long\n")
-            self._prompt()
+            self._say(f"\n{MAX_BLOCK} characters in several lines, and more: that is too long\n")
+            self.finished = True
         elif complete(source):
             self._run(source, self._where)
         else:

@@ -5,9 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 
-def leave(code: object = None) -> None:
+class Exit(BaseException):
+    """exit() was called. Not `SystemExit`, which ends the program from a greenlet or task that a client has spawned."""
+
+    __module__ = "mmdebug"
+
+
+def leave(*code: object) -> None:
     """Ends this session's command, and nothing else. (Python's own closes the standard input before.)"""
-    raise SystemExit(code)
+    raise Exit(*code)
 
 
 def no_input(prompt: object = "") -> str:

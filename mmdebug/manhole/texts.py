@@ -56,7 +56,7 @@ def show(value: Any, limit: int, start: int = 0) -> Shown:
     end = min(start + len(parts), total)
     more = total - end
     if start:
-        text = "\n".join([f"{part}," for part in parts]) or "[no more items]"
+        text = "\n".join(_rows([*parts, ""], WIDTH, layout.mapping)).rstrip() or "[no more items]"
     else:
         if more:
             parts.append(f"... [{more} more]")
@@ -135,13 +135,28 @@ class _Layout:
         if self.base is tuple and len(parts) == 1 and not self.named:
             closing = ",)"
         line = f"{opening}{', '.join(parts)}{closing}"
-        if indent + len(line) <= WIDTH and "\n" not in line:
+        if not parts or (indent + len(line) <= WIDTH and "\n" not in line):
             return line
-        between = f",\n{' ' * (indent + 1)}"
-        if len(opening) > 1:
-            inner = " " * (indent + 1)
-            return f"{opening}\n{inner}{between.join(parts)}{closing}"
-        return f"{opening}{between.join(parts)}{closing}"
+        inner = " " * (indent + 1)
+        laid = f"\n{inner}".join(_rows(parts, WIDTH - indent - 1, self.mapping))
+        return f"{opening}\n{inner}{laid}{closing}" if len(opening) > 1 else f"{opening}{laid}{closing}"
+
+
+def _rows(parts: list[str], width: int, mapping: bool) -> list[str]:
+    """Items with commas between them, as many in a row as `width` holds; pairs, and what has several lines, alone."""
+    *several, last = parts
+    items = [*[f"{part}," for part in several], last]
+    if mapping or any("\n" in part for part in parts):
+        return items
+    rows: list[str] = []
+    row, room = [items[0]], width - len(items[0])
+    for item in items[1:]:
+        if len(item) + 1 > room:
+            rows.append(" ".join(row))
+            row, room = [], width + 1
+        row.append(item)
+        room -= len(item) + 1
+    return [*rows, " ".join(row)]
 
 
 def _short(value: Any) -> str:

@@ -6,6 +6,7 @@ import sys
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from types import CodeType
 from typing import Any
 
@@ -43,6 +44,7 @@ class Seen:
     running: bool = False
     main: bool = False
     begins: CodeType | None = None
+    begun: bool = True
 
 
 def _descriptor(kind: Any, name: str) -> Callable[[Any], Any] | None:
@@ -100,14 +102,14 @@ class Looker:
             if (self._gevent_dead if known and self._gevent_dead else self._dead)(greenlet):  # type: ignore[misc]
                 return None
             if begun:
-                thread = self._thread(parent)
-                if parent is None or thread is None:
+                ancestors = self._ancestors(parent)
+                thread = next((self.threads[id(one)] for one in ancestors if id(one) in self.threads), None)
+                if thread is None:
                     return None
-                places = of_running(greenlet, self._frame, thread)
-                running = bool(places)
-                places = places or of_greenlet(greenlet, self._frame)
-                if not places:
-                    return None  # it switched to and fro: the next look will see it
+                places = of_running(greenlet, ancestors, self._frame, thread)
+                running = bool(places) and (not known or self._fits(greenlet, places[-1][0]))
+                if not running:
+                    places = of_greenlet(greenlet, self._frame)  # none, if it waits in C
         name = self._named(greenlet) if known else ""
         return Seen(
             id(greenlet),
@@ -116,21 +118,37 @@ class Looker:
             self._alike.one(of_records(self._stack(greenlet))) if known and self._stack else (),
             running,
             parent is None,
-            self._to_run(greenlet) if known and not places else None,
+            self._to_run(greenlet) if known and not begun else None,
+            begun,
         )
 
     def _type_name(self, kind: type) -> str:
         name = self._type_names[id(kind)] = type_name(kind).rpartition(".")[2]
         return name
 
-    def _thread(self, parent: Any) -> int | None:
-        for _ in range(20):
-            if parent is None or self._parent is None:
-                return None
-            if id(parent) in self.threads:
-                return self.threads[id(parent)]
+    def _ancestors(self, parent: Any) -> list[Any]:
+        found: list[Any] = []
+        while parent is not None and self._parent is not None and len(found) < 20:
+            found.append(parent)
             parent = self._parent(parent)
-        return None
+        return found
+
+    def _fits(self, greenlet: Any, outermost: CodeType) -> bool:
+        """Whether calls that begin with this code can be those of a greenlet of gevent's.
+
+        What is of C, such as a lock's `acquire`, waits without a frame and is taken for one that waits.
+        """
+        run = dict.get(self._dictionary(greenlet), "_run") if self._dictionary is not None else None
+        if run is None:
+            run = of_class(type(greenlet), "_run")
+        for _ in range(10):
+            if type(run) is partial:
+                run = run.func
+            elif type(run) is types.MethodType:
+                run = run.__func__
+        if type(run) is not types.FunctionType:
+            run = of_class(type(run), "__call__")
+        return type(run) is types.FunctionType and run.__code__ is outermost
 
     def _named(self, greenlet: Any) -> str:
         """A name that somebody gave it; gevent's own are made by asking for them, so that is not done."""
@@ -155,6 +173,11 @@ class Looker:
         if type(function) is types.MethodType:
             function = function.__func__
         return function.__code__ if type(function) is types.FunctionType else None
+
+
+def of_class(kind: type, name: str) -> Any:
+    """What a class or one that it inherits from has under a name, without asking it; None if nothing."""
+    return next((vars(one)[name] for one in type.mro(kind) if name in vars(one)), None)
 
 
 def instance_value(found: Any, name: str) -> Any:

@@ -28,6 +28,7 @@ MAX_GROUPS = 2000
 MAX_NAMES = 5
 #: Members of a group whose waits are put in words, to find what most of them wait for.
 MAX_SAID = 40
+_MANHOLE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "manhole") + os.sep
 #: Characters of all groups' frames together, so that their JSON fits into one message.
 MAX_TEXT = 8 << 20
 
@@ -170,7 +171,7 @@ class _Taking:
 
     def _greenlet(self, seen: greenlets.Seen, hint: waits.Hint | None) -> _One:
         wait = None
-        if not seen.places:
+        if not seen.begun:
             what = f", to run {plain(seen.begins.co_qualname, MAX_NAME)}" if seen.begins is not None else ""
             wait = Wait("other", f"its first turn{what}")
         return _One(
@@ -215,17 +216,24 @@ class _Taking:
 
     def _stack(self, group: _Group) -> Stack:
         first = group.first
+        places = self._of_others(first.places)
         return Stack(
             first.kind,
             group.count,
             tuple([plain(name, MAX_NAME) for name in group.names]),
             tuple(group.idents),
-            tuple([self._frames.at(code, offset) for code, offset in reversed(first.places[:MAX_FRAMES])]),
-            max(len(first.places) - MAX_FRAMES, 0),
-            tuple([self._frames.of_line(code, line) for code, line in reversed(first.spawned)]),
+            tuple([self._frames.at(code, offset) for code, offset in reversed(places[:MAX_FRAMES])]),
+            max(len(places) - MAX_FRAMES, 0),
+            tuple([self._frames.of_line(code, line) for code, line in reversed(self._of_others(first.spawned))]),
             self._wait(group),
             first.running,
         )
+
+    def _of_others(self, places: Sequence[walking.Place]) -> Sequence[walking.Place]:
+        """Calls without our own, through which a client's code was called: all, if there are no others."""
+        if self._everything:
+            return places
+        return [place for place in places if not place[0].co_filename.startswith(_MANHOLE)] or places
 
     def _wait(self, group: _Group) -> Wait | None:
         """What most of a group wait for."""

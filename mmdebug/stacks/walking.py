@@ -14,7 +14,7 @@ import gc
 import sys
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from functools import partial
 from itertools import accumulate, chain, compress, islice, repeat, takewhile, tee
 from operator import attrgetter, call, is_not
@@ -85,14 +85,18 @@ def threads() -> list[int]:
     return _drained(chain.from_iterable(map(call, (sys._current_frames,))))
 
 
-def of_running(greenlet: Any, frame: Callable[[Any], Any], ident: int) -> list[Place]:
-    """The calls of a greenlet that thread `ident` runs; none if it is suspended by now."""
-    own: list[Any] = []
+def of_running(greenlet: Any, ancestors: Sequence[Any], frame: Callable[[Any], Any], ident: int) -> list[Place]:
+    """The calls of a greenlet without a frame, if it is the one that thread `ident` runs; none otherwise.
+
+    A greenlet has no frame if it runs, and also if it waits in C without ever having called Python. If one of
+    its ancestors, the hub among them, has none, it is that one which runs.
+    """
+    others: list[bool] = []
     found: list[Place] = []
     current = map(dict.get, map(call, (sys._current_frames,)), (ident,))
-    own_frame = map(is_not, map(frame, (greenlet,)), repeat(None))
-    at_once(partial(own.extend, own_frame), partial(found.extend, map(_PLACE, _chain(current))))
-    return [] if own[0] else found
+    with_frames = map(is_not, map(frame, (greenlet, *ancestors)), repeat(None))
+    at_once(partial(others.extend, with_frames), partial(found.extend, map(_PLACE, _chain(current))))
+    return found if not others[0] and all(others[1:]) else []
 
 
 def of_records(innermost: Any) -> list[tuple[CodeType, int]]:

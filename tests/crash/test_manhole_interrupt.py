@@ -45,6 +45,7 @@ RUNNER = """
 
 GEVENT = """
     import gevent, gevent.event, gevent.lock
+    from mmdebug.stacks.take import take
     never = gevent.event.Event()
     notes = []
 
@@ -82,6 +83,21 @@ GEVENT = """
         found["left ended"] = prompt.text("child.join(5); child.ready()")
         found["spawned prints"] = prompt.ask("g = gevent.spawn(print, 'from a child'); g.join()")["stdout"]
         found["exit"] = prompt.ask("exit()")
+        found["exit in a child"] = prompt.text("c = gevent.spawn(exit); c.join(); type(c.exception).__name__")
+        found["destructor"] = interrupted(
+            prompt,
+            "class Own:\\n  def __del__(self):\\n    ready.append(1)\\n    for _ in range(300_000): pass\\n"
+            "    freed.append(1)\\nfreed = []\\nown = Own()\\ndel own\\nnever.wait()")
+        found["freed"] = prompt.text("freed")
+        found["private hub"] = interrupted(prompt, "ready.append(1); gevent.sleep(1000)", where="native")
+        number = prompt.submit("def waits():\\n  ready.append(1)\\n  never.wait()\\n\\nready.clear(); waits()")
+        prompt.until(lambda: len(ready) == 1)
+        def own():
+            found = take().to_dict()["stacks"]
+            return [one for one in found if one["names"][:1] == [f"mmdebug {number}"] and one["wait"]]
+        found["stacks"] = prompt.until(own)
+        prompt.executor.interrupt()
+        prompt.final(number)
         found["keyboard"] = prompt.ask("raise KeyboardInterrupt")
         # The hub blocked by the program's own code.
         block = []
@@ -154,6 +170,9 @@ ASYNC = """
             "child = asyncio.create_task(spin())\\nawait asyncio.Event().wait()")
         found["child ended"] = prompt.text("isinstance(child.exception(), BaseException)")
         found["exit"] = prompt.ask("exit()")
+        found["exit in a child"] = prompt.text(
+            "async def f(): exit()\\nc = asyncio.create_task(f())\\nawait asyncio.wait([c])\\n"
+            "type(c.exception()).__name__")
         found["keyboard"] = prompt.ask("raise KeyboardInterrupt")
         found["cancelled"] = prompt.ask("raise asyncio.CancelledError")
         block = []
@@ -310,7 +329,8 @@ def test_nothing_of_the_programs_own_was_hit(found: dict[str, Any]) -> None:
 
 
 def test_exit_and_ctrl_c_in_the_code_end_nothing(found: dict[str, Any]) -> None:
-    assert (found["exit"]["kind"], found["exit"]["name"]) == ("exception", "SystemExit")
+    assert (found["exit"]["kind"], found["exit"]["name"]) == ("exception", "Exit")
+    assert found["exit in a child"] == "'Exit'"  # where a SystemExit would end the program
     assert (found["keyboard"]["kind"], found["keyboard"]["name"]) == ("exception", "KeyboardInterrupt")
 
 
@@ -350,6 +370,23 @@ def test_code_that_catches_what_is_to_end_it_is_told_again(found: dict[str, Any]
 
 
 @HUBS
+def test_what_waits_in_a_thread_of_ours_is_ended_by_the_hub_of_that(found: dict[str, Any]) -> None:
+    assert (found["private hub"]["kind"], found["private hub"]["stuck"]) == ("interrupted", False)
+
+
+@HUBS
+def test_a_destructor_that_runs_in_a_clients_code_is_not_interrupted(found: dict[str, Any]) -> None:
+    assert (found["destructor"]["kind"], found["freed"]) == ("interrupted", "[1]")
+
+
+@HUBS
+def test_the_stack_of_a_command_is_its_clients_own_code(found: dict[str, Any]) -> None:
+    [stack] = found["stacks"]
+    assert [frame["function"] for frame in stack["frames"] if "gevent" not in frame["file"]] == ["<module>", "waits"]
+    assert all(frame["file"].startswith("<mmdebug ") for frame in stack["frames"] if "gevent" not in frame["file"])
+
+
+@HUBS
 def test_what_a_spawned_greenlet_prints_is_its_sessions(found: dict[str, Any]) -> None:
     assert found["spawned prints"] == "from a child\n" and "from a child" not in found["out"]
 
@@ -374,7 +411,7 @@ def test_without_hub_or_loop_the_main_thread_is_taken_only_when_it_is_asked_for(
 def test_code_in_the_main_thread_and_in_one_of_ours_ends_when_it_is_told(threads: dict[str, Any]) -> None:
     for what in ("cpu", "native cpu"):
         assert (threads[what]["kind"], threads[what]["stuck"]) == ("interrupted", False)
-    assert (threads["exit"]["name"], threads["exit"]["message"]) == ("SystemExit", "3")
+    assert (threads["exit"]["name"], threads["exit"]["message"]) == ("Exit", "3")
 
 
 def test_a_main_thread_that_sits_in_a_c_call_is_given_up(threads: dict[str, Any]) -> None:

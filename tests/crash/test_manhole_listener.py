@@ -232,6 +232,75 @@ def test_the_programs_log_gets_a_line_and_never_holds_anybody_up(run: Run, home:
     assert f"pid {os.getpid()} (uid {os.getuid()}" in program.line()
 
 
+def test_the_last_lines_of_the_log_are_written_before_the_end(run: Run, home: Path) -> None:
+    program = run(
+        f"""
+        import logging, sys
+        from mmdebug import native
+        {INSTALL.splitlines()[0]}
+        class Slow(logging.StreamHandler):
+            def emit(self, record):
+                native.original("time", "sleep")(0.02)
+                super().emit(record)
+        logging.basicConfig(level="INFO", handlers=[Slow(sys.stdout)])
+        assert mmdebug.manhole.install(service="web")
+        print("up", flush=True)
+        sys.stdin.read()
+        """
+    )
+    program.line()
+    Raw(connect(home, program.pid)).run("1")
+    out, err = program.finish()
+    assert "disconnected: closing: the manhole was closed" in out and err == ""
+
+
+def test_a_hub_too_large_a_program_to_look_for_it_is_known_all_the_same(run: Run, home: Path) -> None:
+    program = run(
+        f"""
+        {GEVENT}
+        import gevent, sys
+        {INSTALL.splitlines()[0]}
+        from mmdebug import mainloop
+        mainloop.MAX_BLOCKS = 0
+        assert mmdebug.manhole.install(service="web")
+        done = []
+        def block():
+            print("up", flush=True)
+            while not done:
+                pass
+        gevent.spawn(block).join()
+        gevent.sleep(600)
+        """
+    )
+    program.line()
+    raw = Raw(connect(home, program.pid))
+    # Not "threads", whose code would run natively at once, and without a word.
+    number = raw.ask("exec", code="__main__.done.append(1)")
+    assert "hub did not come to it" in raw.reply(number, "started")["reason"]
+    assert raw.reply(number)["where"] == "native" and raw.run("1")["where"] == "hub"
+
+
+def test_a_socket_that_somebody_tidied_away_is_made_anew(run: Run, home: Path) -> None:
+    program = run(
+        f"""
+        {INSTALL.splitlines()[0]}
+        from mmdebug.manhole import door
+        door.REFRESH = 0.02
+        assert mmdebug.manhole.install(service="web")
+        {SLEEP.splitlines()[0]}
+        print("up", flush=True)
+        sys.stdin.read()
+        """
+    )
+    program.line()
+    path = Path(endpoint_of(home, program.pid).path)
+    os.utime(path, (1, 1))
+    wait_for(lambda: path.stat().st_mtime > 1, "its file to look used")
+    path.unlink()
+    wait_for(path.exists, "it to listen again")
+    assert Raw(connect(home, program.pid)).run("1")["type"] == "result"
+
+
 # Forks and the end.
 
 

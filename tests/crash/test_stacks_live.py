@@ -247,3 +247,57 @@ def test_a_pid_that_nobody_has_and_a_name_that_nobody_knows_are_said(home: Path)
         assert (done.returncode, "there is no process 4194304" in done.stderr) == (1, True), done.stderr
     done = stacks("no-such-service", home=home)
     assert done.returncode == 1 and "nothing is known of 'no-such-service'" in done.stderr
+
+
+FRAMELESS = """
+import functools, json, sys
+import gevent, gevent.event, gevent.lock
+from mmdebug import native
+from mmdebug.stacks.take import prepare, take
+prepare()
+found = []
+
+class Callable:
+    def __call__(self):
+        look()
+
+class Own(gevent.Greenlet):
+    def _run(self):
+        look()
+
+def look():
+    # In a thread of its own, while the greenlet that calls this goes on to wait for it in C.
+    lock = native.allocate_lock()
+    lock.acquire()
+    def see():
+        found.append(take())
+        lock.release()
+    native.start_thread(see)
+    lock.acquire()
+
+locked = gevent.lock.Semaphore(0)
+waiting = [locked.acquire, gevent.event.Event().wait, functools.partial(locked.acquire)]
+parked = [gevent.spawn(one) for one in waiting]
+ours = {id(one) for one in parked}
+gevent.sleep(0)
+runs = [gevent.spawn(look), gevent.spawn(functools.partial(look)), gevent.spawn(Callable()), Own()]
+runs[-1].start()
+gevent.joinall(runs)
+look()
+known = {id(one): number for number, one in enumerate(runs)}
+for stacks in found:
+    several = [one for one in stacks.stacks if one.kind == "greenlet"]
+    running = [known.get(ident, -1) for one in several for ident in one.idents if one.running]
+    waits = sorted(one.wait.what if one.wait else "" for one in several for ident in one.idents if ident in ours)
+    print(json.dumps([running, waits]))
+"""
+
+
+def test_a_greenlet_that_waits_in_c_is_not_taken_for_one_that_runs(run: Callable[..., Program]) -> None:
+    program = run(FRAMELESS)
+    parked = ["event", "lock", "lock"]
+    told = [json.loads(program.line()) for _ in range(5)]
+    assert [waits for _, waits in told] == [parked] * 5
+    # The last look was in the main greenlet's turn, whose calls are its thread's.
+    assert [running for running, _ in told] == [[0], [1], [2], [3], []]
+    program.finish()

@@ -56,6 +56,16 @@ def test_names_stay_from_one_to_the_next(prompt: Prompt) -> None:
     assert prompt.ask("f", kind="inspect", cursor=1, detail=1)["source"] == "def f(): return x\n"
 
 
+def test_what_the_program_did_to_the_streams_meanwhile_leads_no_output_to_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = sys.stdout
+    with Prompt() as prompt:
+        sys.stdout = before  # as the end of a redirect_stdout that was there before the session
+        assert prompt.ask("print('mine')")["stdout"] == "mine\n"
+    assert sys.stdout is before and capsys.readouterr().out == ""
+
+
 def test_only_one_runs_at_a_time(prompt: Prompt) -> None:
     first = prompt.submit("while True: pass")
     second = prompt.submit("1")
@@ -66,8 +76,8 @@ def test_only_one_runs_at_a_time(prompt: Prompt) -> None:
 
 
 def test_what_would_hurt_the_program_at_a_prompt_is_refused(prompt: Prompt) -> None:
-    assert prompt.ask("exit()")["name"] == "SystemExit"
-    assert prompt.ask("quit(1)")["name"] == "SystemExit"
+    assert prompt.ask("exit()")["name"] == "Exit"
+    assert prompt.ask("quit(1)")["name"] == "Exit"
     assert prompt.ask("input('? ')")["name"] == "EOFError"
     assert prompt.ask("breakpoint()")["name"] == "RuntimeError"
     assert not sys.stdin.closed
@@ -78,7 +88,7 @@ def test_output_over_the_limit_is_dropped_and_the_command_goes_on() -> None:
     answer = prompt.ask("for i in range(10_000): print('0123456789')\n'done'")
     prompt.close()
     assert answer["data"]["text/plain"] == "'done'"
-    assert answer["output"] == {"bytes": 1000, "dropped": 109_000} and len(answer["stdout"]) == 1000
+    assert answer["output"] == {"bytes": 110_000, "dropped": 109_000} and len(answer["stdout"]) == 1000
 
 
 def test_output_comes_while_it_runs_and_before_the_answer() -> None:

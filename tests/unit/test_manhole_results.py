@@ -53,10 +53,15 @@ def test_what_is_small_is_its_own_repr(value: Any) -> None:
     assert found.text == expected and not found.cut
 
 
-def test_what_is_wide_has_a_line_for_each_item() -> None:
-    found = text({"numbers": list(range(60)), "b": 1})
-    assert found.startswith("{'numbers': [0,\n             1,\n") and found.endswith("\n 'b': 1}")
-    assert eval(found) == {"numbers": list(range(60)), "b": 1}
+def test_what_is_wide_has_a_line_for_each_pair_and_as_many_items_in_one_as_it_holds() -> None:
+    value = {"numbers": list(range(60)), "rows": [(i, "x" * 50) for i in range(3)], "b": 1}
+    found = text(value)
+    assert found.startswith("{'numbers': [0, 1, 2, 3,") and "\n             19, 20," in found
+    assert found.endswith("\n 'b': 1}") and found.count("\n          (") == 2 and eval(found) == value
+    for wide in (list(range(100)), tuple(range(100)), set(range(90)), collections.deque(range(70))):
+        found = text(wide)
+        assert found.count("\n") < 10 and max(map(len, found.splitlines())) <= texts.WIDTH
+        assert eval(found, {"deque": collections.deque}) == wide
 
 
 def test_a_text_is_bounded_by_items_levels_and_bytes() -> None:
@@ -121,7 +126,7 @@ def test_pages_follow_one_another_without_a_gap() -> None:
             seen += found["shown"]
             assert found["cut"] == (seen < len(value)) or "more]" in found["data"]["text/plain"]
         assert seen == len(value)
-    assert page(list(range(150)), 100, LIMIT)["data"]["text/plain"].splitlines()[0] == "100,"
+    assert page(list(range(150)), 100, LIMIT)["data"]["text/plain"].startswith("100, 101, ")
 
 
 def test_a_long_text_is_paged_by_characters() -> None:

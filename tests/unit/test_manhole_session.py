@@ -16,7 +16,7 @@ from manhole_clients import Person, Raw
 from support import wait_for
 
 from mmdebug import endpoint, protocol
-from mmdebug.manhole import access, channel, desk, plain, session
+from mmdebug.manhole import access, channel, desk, places, plain, session
 from mmdebug.manhole.access import Access
 from mmdebug.manhole.session import Session
 from mmdebug.manhole.settings import Settings
@@ -303,6 +303,23 @@ def test_one_command_at_a_time_and_questions_are_answered_meanwhile(serve: Serve
     assert raw.run("answer")["type"] == "result"
 
 
+def test_a_hub_that_does_not_answer_is_asked_once_by_all_who_want_to_know(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Callable[[], None]] = []
+    monkeypatch.setattr(places.Places, "call", lambda self, function: asked.append(function) or True)
+    monkeypatch.setattr(desk, "ANSWER", 0.02)
+    raw = Raw(serve().client)
+    for _ in range(3):
+        assert raw.reply(raw.ask("where"))["answers"] is False
+    monkeypatch.setattr(desk, "ANSWER", 20.0)
+    numbers = [raw.ask("where") for _ in range(desk.ASKED + 1)]
+    assert raw.reply(numbers[-1])["kind"] == "busy"
+    [answer] = [one for one in asked if isinstance(one, desk._Probe)]
+    answer()
+    assert raw.reply(numbers[-2])["answers"] is True
+
+
 def test_interrupting_what_does_not_run_says_so(serve: Serve) -> None:
     raw = Raw(serve().client)
     assert "nothing of the number 99" in raw.reply(raw.ask("interrupt", of=99))["how"]
@@ -362,11 +379,23 @@ def test_the_application_is_asked_for_the_client_and_each_request(serve: Serve) 
     raw.run("answer", where="main")
     raw.reply(raw.ask("stacks"))
     raw.reply(raw.ask("ping"))
-    assert [access.action for access in asked] == ["connect", "exec", "stacks"]
+    number = raw.ask("page", start=0)  # it shows the program's objects anew
+    wait_for(lambda: len(Dummy.made[0].requests) == 2)
+    raw.reply(raw.ask("interrupt", of=number))
+    assert [access.action for access in asked] == ["connect", "exec", "stacks", "page"]
     peer = asked[1].peer
     assert (asked[1].code, asked[1].where) == ("answer", "main")
     assert (peer.pid, peer.uid, peer.origin) == (os.getpid(), os.geteuid(), {"user": "ann", "host": "laptop"})
     assert "pytest" in peer.command or "python" in peer.command
+
+
+def test_a_thread_that_asks_the_application_leaves_nothing_behind(serve: Serve) -> None:
+    # As logging does; Python before 3.13 keeps what it makes for a thread that it does not know.
+    threads = threading.active_count()
+    raw = Raw(serve(authorize=lambda access: threading.current_thread() is not None).client)
+    for _ in range(3):
+        raw.run("answer")
+    wait_for(lambda: threading.active_count() == threads)
 
 
 @pytest.mark.parametrize("answer", [False, None, 1, "yes", lambda: 1 / 0, lambda: (_ for _ in ()).throw(SystemExit)])
@@ -626,6 +655,17 @@ def test_a_line_without_an_end_is_not_kept_for_ever(serve: Serve) -> None:
         pass
     assert "that is too long" in person.until("never")
     wait_for(served.ended)
+
+
+def test_a_block_of_many_lines_is_bounded_and_what_follows_is_not_run_alone(serve: Serve) -> None:
+    served = serve()
+    person = Person(served.client)
+    person.until()
+    lines = [b"if 0:", *[b"  x = 1"] * (plain.MAX_BLOCK // 8 + 10), b"", b"answer"]
+    person.socket.sendall(b"\n".join(lines))
+    assert "that is too long" in person.until("never")
+    wait_for(served.ended)
+    assert Dummy.made == []
 
 
 @pytest.mark.parametrize(
