@@ -15,6 +15,7 @@ from mmstats.instrument import runtime
 from . import cgroup, fault, hooks, logs, native, recorder, rings
 from . import parked as parked_stacks
 from .box import PARKED_BYTES
+from .mainloop import note_hub
 from .sampler import INTERVAL, Sampler
 
 #: Samples between two looks at things that change rarely.
@@ -57,6 +58,7 @@ class _Installation:
 
         del _exceptions
         native.note_main()
+        note_hub()
         recorder.hold_reserve()
         stats = registry.registry_for(path, service=service)
         recorder.start(stats, self.facts, self.opened, self.renamed)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import islice
 from types import CodeType
@@ -106,23 +108,64 @@ class MainLoop:
                 self._hub = _hub_in_memory()
                 now = time.monotonic()
                 self._next_search = now + (now - began) / SHARE
-            _remember(self._hub)
-        loop = getattr(self._hub, "loop", None)
-        return getattr(loop, "run_callback_threadsafe", None)
+        return None if self._hub is None else _calls_of(self._hub).call
 
 
-_known: weakref.ref[Any] | None = None
+class _HubCalls:
+    """Has functions called in a hub by other threads.
+
+    gevent's `run_callback_threadsafe` counts up what the loop counts in its own thread without Python's lock. When
+    one count gets lost the loop may think that nothing is left to wait for, and `LoopExit` ends the program. So it is
+    used once at most; after that an async watcher is, which is made to be sent to from elsewhere.
+    """
+
+    def __init__(self, hub: Any) -> None:
+        self.hub = weakref.ref(hub)
+        self.waiting: deque[Callable[[], None]] = deque()
+        self._watcher: Any = None
+        self._asked = False
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Raises what gevent does if the hub has been destroyed."""
+        self.waiting.append(function)
+        if self._watcher is not None:
+            self._watcher.send()
+        elif not self._asked:
+            self._asked = True
+            self.hub().loop.run_callback_threadsafe(self.begin)  # type: ignore[union-attr]
+
+    def begin(self) -> None:
+        """In the hub's thread."""
+        hub = self.hub()
+        if self._watcher is None and hub is not None:
+            watcher = hub.loop.async_(ref=False)
+            watcher.start(self._run)
+            self._watcher = watcher
+        self._run()
+
+    def _run(self) -> None:
+        try:
+            while self.waiting:
+                self.waiting.popleft()()
+        finally:
+            if self.waiting and self._watcher is not None:  # one has failed, which is no other's affair
+                self._watcher.send()
 
 
-def _remember(hub: Any) -> None:
-    global _known
-    if hub is not None:
-        _known = weakref.ref(hub)
+_calls: _HubCalls | None = None
+
+
+def _calls_of(hub: Any) -> _HubCalls:
+    global _calls
+    found = _calls
+    if found is None or found.hub() is not hub:
+        found = _calls = _HubCalls(hub)
+    return found
 
 
 def _remembered() -> Any:
     """The main thread's hub as anybody here has found it before."""
-    hub = _known() if _known is not None else None
+    hub = _calls.hub() if _calls is not None else None
     return None if hub is None or hub.dead or hub.thread_ident != native.main_ident() else hub
 
 
@@ -130,7 +173,18 @@ def note_hub() -> None:
     """In the main thread: remember its hub, which can't be seen from elsewhere while a greenlet runs or blocks it."""
     if_exists = getattr(sys.modules.get("gevent._hub_local"), "get_hub_if_exists", None)
     if if_exists is not None and native.get_ident() == native.main_ident():
-        _remember(if_exists())
+        hub = if_exists()
+        if hub is not None and hub.loop is not None:
+            _calls_of(hub).begin()
+
+
+def _forked() -> None:
+    """In a child: what waits was asked for by the parent's threads."""
+    if _calls is not None:
+        _calls.waiting.clear()
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 def running_loop() -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -76,6 +77,7 @@ class Command:
         self._session = session
         # Each is popped by the one that takes it: that is one step, and needs no lock.
         self._claim = [1]
+        self._pid = os.getpid()
         self._end = [1]
         self._strikes: list[int] = []
         self._called = False  # whether the hub or loop is still to come to `_strike_waiting`
@@ -85,7 +87,9 @@ class Command:
         self._lock = native.allocate_lock()
 
     def claim(self) -> bool:
-        """Whether the caller is the one to begin it."""
+        """Whether the caller is the one to begin it; nobody is in a forked child, which may come to its parent's."""
+        if self._pid != os.getpid():
+            return False
         try:
             self._claim.pop()
         except IndexError:

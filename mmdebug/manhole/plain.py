@@ -18,7 +18,7 @@ from ..stacks import from_dict
 
 PROMPT, MORE = ">>> ", "... "
 #: Characters of an input of several lines: each line has all before it compiled once more.
-MAX_BLOCK = 16 << 10
+MAX_BLOCK = 4 << 10
 
 HELP = """\
 %stacks [all]   threads, greenlets and tasks, with what they wait for
