@@ -249,8 +249,12 @@ class Command:
         """In the main thread, between two instructions of whatever runs there."""
         if not self._exposed or output.current() is not self.output:
             return
-        if _is_spared(sys._getframe(1)):
-            pending.call_in_main(self._strike)  # in a moment
+        spared = _spared(sys._getframe(1))
+        if spared:
+            if spared != "a destructor":
+                pending.call_in_main(self._strike)  # in a moment
+            # A destructor may take long, and to ask at each of its steps would slow it down a hundredfold. The code
+            # is told again anyway, or comes to wait.
             return
         if not self._is_current():
             raise Interrupted  # it is one that the command has spawned; its own is still to be told
@@ -286,18 +290,21 @@ class Command:
 NEAR = 50
 
 
-def _is_spared(frame: FrameType | None) -> bool:
-    """Whether it is our own code, which takes what is printed, that would be interrupted, or a destructor.
+def _spared(frame: FrameType | None) -> str:
+    """What would be interrupted that must not be: ``a destructor``, ``a write`` of our own, or nothing.
 
     An object of the program's may be freed while the client's code runs; what its destructor raises is lost.
     """
+    found = ""
     for _ in range(NEAR):
         if frame is None:
-            return False
-        if frame.f_code.co_filename == output.__file__ or frame.f_code.co_name == "__del__":
-            return True
+            break
+        if frame.f_code.co_name == "__del__":
+            return "a destructor"
+        if frame.f_code.co_filename == output.__file__:
+            found = "a write"
         frame = frame.f_back
-    return False
+    return found
 
 
 #: Seconds that a question (completion, inspection, a page) may take.
