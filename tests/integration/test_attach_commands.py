@@ -285,7 +285,9 @@ def test_attach_works_line_by_line_in_a_pipe(there: dict[str, Program]) -> None:
 
 def test_all_of_it_works_through_a_command(there: dict[str, Program], capsys: pytest.CaptureFixture[str]) -> None:
     via = ["eval", "--via", "env", "--remote", shlex.join(BRIDGE), "threads", "jobs"]
-    assert said(capsys, *via) == (0, "[1, 2, 3]\n", "")
+    status, out, err = said(capsys, *via)
+    # On a busy machine the other end may take its time, which is said.
+    assert (status, out) == (0, "[1, 2, 3]\n") and err in ("", "mmdebug: waiting for an answer of threads by env ...\n")
     with mmdebug.connect("threads", via=["env"], remote=BRIDGE) as found:
         assert found.pid == there["threads"].pid and found.alive
         assert found.stats.process.service == "threads"
