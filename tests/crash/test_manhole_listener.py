@@ -262,6 +262,7 @@ def test_a_hub_too_large_a_program_to_look_for_it_is_known_all_the_same(run: Run
         {INSTALL.splitlines()[0]}
         from mmdebug import mainloop
         mainloop.MAX_BLOCKS = 0
+        gevent.get_hub()
         assert mmdebug.manhole.install(service="web")
         done = []
         def block():
