@@ -166,7 +166,7 @@ class Command:
             self._cover()
         except Interrupted:  # it was on its way; another one can't be
             self._cover()
-        output.leave(token)
+        output.leave(self.output, token)
         self._conclude(answer, error)
         self._runner = None
         if error is not None and by_signal(error):

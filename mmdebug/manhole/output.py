@@ -1,7 +1,7 @@
 """What a client's code prints goes to that client, and all else where it always went.
 
-`sys.stdout` and `sys.stderr` are routers only while there are sessions. ``sys.stdout.buffer`` and the descriptors
-are the program's own: what is written to these goes to the program's output.
+`sys.stdout` and `sys.stderr` are routers only while there are sessions, or commands that have outlived theirs.
+``sys.stdout.buffer`` and the descriptors are the program's own: what is written to these goes to the program's output.
 """
 
 from __future__ import annotations
@@ -142,11 +142,17 @@ def current() -> Output | None:
 
 def enter(output: Output) -> Token[Output | None]:
     """From here on in this context what is printed is `output`'s."""
+    _sessions.commands.add(output)
     return _current.set(output)
 
 
-def leave(token: Token[Output | None]) -> None:
+def leave(output: Output, token: Token[Output | None]) -> None:
+    """The command has ended; if its session had before, the streams are the program's again only now."""
     _current.reset(token)
+    _sessions.commands.discard(output)
+    if not _sessions.count:
+        with _sessions.lock:
+            _restore_if_unused()
 
 
 class Router:
@@ -197,12 +203,23 @@ class Router:
 _NAMES = ("stdout", "stderr")
 
 
+#: Routers that are kept when nobody else has them any more.
+KEPT = 32
+
+
 class _Sessions:
-    """How many sessions there are, under a lock that only their own threads take."""
+    """How many sessions there are, under a lock that nobody holds for longer than it takes to set a stream.
+
+    commands: the outputs of those that run
+    kept: the last routers. `print` only borrows `sys.stdout` in many releases of Python (gh-130163): if it was freed
+        between two writes of one call, the next one would take the program down.
+    """
 
     def __init__(self) -> None:
         self.lock = native.allocate_lock()
         self.count = 0
+        self.commands: set[Output] = set()
+        self.kept: deque[Router] = deque(maxlen=KEPT)
         self.minds_forks = False
 
 
@@ -225,19 +242,28 @@ def put_in_place() -> None:
         for name in _NAMES if _sessions.count else ():
             # One that the program had saved and put back serves again.
             if type(getattr(sys, name, None)) is not Router:
-                setattr(sys, name, Router(name, getattr(sys, name, None)))
+                setattr(sys, name, _router(name, getattr(sys, name, None)))
+
+
+def _router(name: str, real: Any) -> Router:
+    for known in _sessions.kept:
+        if known._mmdebug_name == name and known._mmdebug_real is real:
+            return known
+    made = Router(name, real)
+    _sessions.kept.append(made)
+    return made
 
 
 def unroute() -> None:
     """A session has ended; after the last one the streams are the program's again."""
     with _sessions.lock:
-        _sessions.count -= 1
-        if _sessions.count <= 0:
-            _sessions.count = 0
-            _restore()
+        _sessions.count = max(_sessions.count - 1, 0)
+        _restore_if_unused()
 
 
-def _restore() -> None:
+def _restore_if_unused() -> None:
+    if _sessions.count or _sessions.commands:
+        return
     for name in _NAMES:
         found = getattr(sys, name, None)
         if type(found) is Router:  # else the program has put something there since, and it stays
@@ -248,4 +274,5 @@ def _forked() -> None:
     """In a child no session goes on; the lock may be held by a thread that is not there."""
     _sessions.lock = native.allocate_lock()
     _sessions.count = 0
-    _restore()
+    _sessions.commands.clear()
+    _restore_if_unused()

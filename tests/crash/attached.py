@@ -21,6 +21,7 @@ import mmdebug
 import mmstats
 from mmdebug import endpoint, protocol
 from mmdebug.client.data import Started
+from mmdebug.errors import AttachError
 from mmdebug.processes import Process
 from mmdebug.protocol import Message
 
@@ -182,7 +183,13 @@ class App:
         return self.program.pid
 
     def connect(self, pid: int | None = None) -> Process:
-        return mmdebug.connect(pid or self.pid, path=self.home, timeout=20)
+        try:
+            return mmdebug.connect(pid or self.pid, path=self.home, timeout=20)
+        except AttachError:
+            how = self.program.process.poll()
+            if pid is None and how is not None:
+                raise AssertionError(f"it has ended, {how}: {self.printed[-5:]} {self.complained[-40:]}") from None
+            raise
 
     def natively(self, expression: str) -> Any:
         """The value of an expression, whatever the main thread does."""
@@ -268,7 +275,10 @@ class Raw:
         self._greeted = False
 
     def hello(self, **origin: str) -> Message:
-        self.socket.sendall(protocol.PREAMBLE + protocol.encode({"type": "hello", "protocol": 1, "origin": origin}))
+        try:
+            self.socket.sendall(protocol.PREAMBLE + protocol.encode({"type": "hello", "protocol": 1, "origin": origin}))
+        except BrokenPipeError:
+            pass  # it was turned away before it had said a word; what was answered can be read
         return self.next()
 
     def ask(self, kind: str, number: int, **fields: Any) -> None:

@@ -149,8 +149,8 @@ def test_the_end_of_a_session_ends_its_code_and_gives_the_streams_back() -> None
     command = prompt.executor._current
     prompt.close()
     prompt.close()
-    assert sys.stdout is before
     wait_for(lambda: command is not None and command.over)
+    wait_for(lambda: sys.stdout is before)
     assert prompt.executor.outgoing() is not None
     prompt.executor.submit(execution.Request(99, "exec", "1"))
     assert prompt.executor.outgoing()[-1][0]["kind"] == "closing"

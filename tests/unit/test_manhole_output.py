@@ -6,12 +6,15 @@ import contextlib
 import contextvars
 import io
 import logging
+import os
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from support import ROOT
 
 from mmdebug.manhole import output
 from mmdebug.manhole.output import Channel, Output, Router, enter, leave, route, unroute
@@ -27,7 +30,7 @@ def printing(to: Output) -> Iterator[None]:
     try:
         yield
     finally:
-        leave(token)
+        leave(to, token)
 
 
 @contextlib.contextmanager
@@ -131,6 +134,47 @@ def test_the_streams_are_the_programs_own_again_after_the_last_session() -> None
     assert type(sys.stdout) is Router
     unroute()
     assert (sys.stdout, sys.stderr) == before
+
+
+def test_what_a_command_prints_after_its_session_goes_nowhere(capsys: pytest.CaptureFixture[str]) -> None:
+    before = sys.stdout
+    route()
+    one = made()
+    with printing(one):
+        one.channel.close()
+        unroute()
+        print("to nobody")
+    assert sys.stdout is before
+    print("the program's")
+    assert capsys.readouterr().out == "the program's\n" and one.take() == []
+
+
+#: `print` writes three times here, and in between the last session ends.
+PRINTS = """
+import sys
+from mmdebug.manhole.output import route, unroute
+
+class Stream:
+    def write(self, text):
+        if text == "first":
+            unroute()
+        said.append(text)
+
+said = []
+sys.stdout = Stream()
+for _ in range(3):
+    route()
+    print("first", "second")
+sys.stdout = sys.__stdout__
+print(end="".join(said))
+"""
+
+
+def test_a_router_outlives_a_print_that_has_borrowed_it() -> None:
+    # What is freed is overwritten, so that to use it is sure to fail.
+    environment = {**os.environ, "PYTHONMALLOC": "debug"}
+    done = subprocess.run([sys.executable, "-c", PRINTS], capture_output=True, text=True, cwd=ROOT, env=environment)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "first second\n" * 3, "")
 
 
 def test_what_the_program_puts_there_meanwhile_stays() -> None:
