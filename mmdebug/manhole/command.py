@@ -43,7 +43,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of a request; `keep` is called if it is the one that is sent."""
+    """What came of a request; `keep` is called if it is the one that is sent, before it is."""
 
     message: Message
     body: bytes = b""
@@ -105,18 +105,19 @@ class Command:
         """Whether it has its final answer."""
         return not self._end
 
-    def end(self, message: Message, body: bytes = b"") -> bool:
-        """Make this the final answer; False if there is one already."""
+    def end(self, message: Message, body: bytes = b"", keep: Callable[[], None] | None = None) -> None:
+        """Make this the final answer, if there is none yet: then `keep` is called, before any client can know of it."""
         try:
             self._end.pop()
         except IndexError:
-            return False
+            return
+        if keep is not None:
+            keep()
         whole = {"id": self.request.id, **message}
         if message["type"] in ("result", "error"):
             seconds = 0.0 if self.began is None else time.monotonic() - self.began
             whole.update(where=self.place, seconds=round(seconds, 6), output=self.output.counts())
         self._session.post(self, whole, body, True)
-        return True
 
     # In its place.
 
@@ -193,8 +194,7 @@ class Command:
 
     def _conclude(self, answer: Answer | None, error: BaseException | None) -> None:
         if answer is not None:
-            if self.end(answer.message, answer.body) and answer.keep is not None:
-                answer.keep()
+            self.end(answer.message, answer.body, answer.keep)
         elif error is not None:
             message = "a signal's handler raised it, and it was passed on to the program" if by_signal(error) else ""
             self.end(self.failed(Failure(type(error).__name__, message, [])))

@@ -132,6 +132,7 @@ def test_cells_of_a_notebook_run_in_a_live_server(jupyter: Path, server: Program
     assert printed(shown["prints"], "stderr") == "\\x1b[2Jred\n"
     assert result(shown["prints"]) == {"text/plain": "6"}
     assert result(shown["names"]) == {"text/plain": "7"}, "what a cell assigns is there in the next one"
+    assert "text/html" in result(shown["table"]), shown["table"]
     table = result(shown["table"])["text/html"]
     assert "<table" in table and "&lt;script&gt;" in table and "<script>" not in table
     assert result(shown["plot"])["image/png"].startswith("iVBORw0KGgo")

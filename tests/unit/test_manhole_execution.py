@@ -139,6 +139,18 @@ def test_no_thread_to_be_had_is_said(prompt: Prompt, monkeypatch: pytest.MonkeyP
     assert answer["kind"] == "refused" and "can't start new thread" in answer["message"]
 
 
+def test_the_value_has_its_name_before_its_answer_can_be_sent() -> None:
+    class Watching(Prompt):
+        def _wake(self) -> None:
+            seen.append((self.namespace.get("_"), len(self.executor._outbox)))
+
+    seen: list[tuple[Any, int]] = []
+    prompt = Watching()
+    assert prompt.ask("6 * 7")["data"]["text/plain"] == "42"
+    prompt.close()
+    assert [value for value, waiting in seen if waiting] == [None, 42], "as it begins, and with its answer"
+
+
 def test_the_end_of_a_session_ends_its_code_and_gives_the_streams_back() -> None:
     before = sys.stdout
     prompt = Prompt()
