@@ -135,15 +135,17 @@ class _HubCalls:
             self.hub().loop.run_callback_threadsafe(self.begin)  # type: ignore[union-attr]
 
     def begin(self) -> None:
-        """In the hub's thread."""
+        """In the hub's thread, in whichever greenlet."""
         hub = self.hub()
         if self._watcher is None and hub is not None:
             watcher = hub.loop.async_(ref=False)
             watcher.start(self._run)
             self._watcher = watcher
-        self._run()
+            if self.waiting:
+                watcher.send()
 
     def _run(self) -> None:
+        """In the hub."""
         try:
             while self.waiting:
                 self.waiting.popleft()()

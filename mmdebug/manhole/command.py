@@ -129,7 +129,7 @@ class Command:
             asyncio: Any = sys.modules["asyncio"]
             loop = asyncio.get_running_loop()
             # Not by create_task: the program may have put a factory of its own there.
-            self._runner = asyncio.Task(self._run(), loop=loop, name=f"mmdebug {self.request.id}")
+            self._runner = asyncio.Task(self._run_if_unclaimed(), loop=loop, name=f"mmdebug {self.request.id}")
             return
         gevent: Any = sys.modules["gevent"]
         self._runner = gevent.Greenlet(self.run)
@@ -138,16 +138,22 @@ class Command:
         self._runner.start()
 
     def run(self) -> None:
-        """In a greenlet, in the main thread, or in a thread of ours."""
-        if self.unclaimed or self.place == NATIVE:  # a thread of ours was claimed for
-            try:
-                self._run().send(None)
-            except StopIteration:
-                pass
+        """In a greenlet or in the main thread, which may come to it after a thread of ours has begun it."""
+        if self.claim():
+            self.run_claimed()
+
+    def run_claimed(self) -> None:
+        """Where its caller has claimed it for."""
+        try:
+            self._run().send(None)
+        except StopIteration:
+            pass
+
+    async def _run_if_unclaimed(self) -> None:
+        if self.claim():
+            await self._run()
 
     async def _run(self) -> None:
-        if self.place != NATIVE and not self.claim():
-            return
         self._begin()
         token = output.enter(self.output)
         answer: Answer | None = None
@@ -175,7 +181,8 @@ class Command:
 
     def _begin(self) -> None:
         self._ident = native.get_ident()
-        if self._runner is None:
+        if self.place != LOOP:
+            # Not the greenlet that was made for it, if this is a thread of ours that has begun it first.
             getcurrent = getattr(sys.modules.get("greenlet"), "getcurrent", None)
             self._runner = None if getcurrent is None else getcurrent()
         self.began = time.monotonic()
@@ -249,7 +256,7 @@ class Command:
         """In the main thread, between two instructions of whatever runs there."""
         if not self._exposed or output.current() is not self.output:
             return
-        spared = _spared(sys._getframe(1))
+        spared = spares(sys._getframe(1))
         if spared:
             if spared != "a destructor":
                 pending.call_in_main(self._strike)  # in a moment
@@ -290,7 +297,7 @@ class Command:
 NEAR = 50
 
 
-def _spared(frame: FrameType | None) -> str:
+def spares(frame: FrameType | None) -> str:
     """What would be interrupted that must not be: ``a destructor``, ``a write`` of our own, or nothing.
 
     An object of the program's may be freed while the client's code runs; what its destructor raises is lost.
@@ -305,6 +312,18 @@ def _spared(frame: FrameType | None) -> str:
             found = "a write"
         frame = frame.f_back
     return found
+
+
+def runs_here(frame: FrameType | None) -> bool:
+    """Whether this is a command's own greenlet or task, and not one that it has left behind."""
+    while frame is not None:
+        if frame.f_code is _RUN:
+            return True
+        frame = frame.f_back
+    return False
+
+
+_RUN = Command._run.__code__
 
 
 #: Seconds that a question (completion, inspection, a page) may take.

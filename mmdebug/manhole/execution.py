@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from .. import native
 from ..protocol import MAX_BODY, Frame, Message
 from ..stacks import Stacks
 from . import completion, output, pending, prompting, results
-from .command import Answer, Command, Request, described, started
+from .command import Answer, Command, Request, described, runs_here, spares, started
 from .evaluation import Cells, Failure, by_signal, evaluate
 from .places import AT, LOOP, NATIVE, Places, start_natively
 
@@ -97,7 +98,7 @@ class Executor:
         if command.request.kind == "exec":
             self.post(command, started(command, reason), self._stacks() if fallback else b"", False)
         try:
-            start_natively(command.run)
+            start_natively(command.run_claimed)
         except RuntimeError as error:
             command.end(_refusal("refused", f"no thread can be started: {error}"))
 
@@ -134,7 +135,10 @@ class Executor:
         """In the main thread: end what runs there if it was spawned by a command that has ended."""
         found = output.current()
         running = self._current
-        if found is not None and found.channel is self._channel and (running is None or found is not running.output):
+        if found is None or found.channel is not self._channel or (running is not None and found is running.output):
+            return
+        frame = sys._getframe(1)
+        if not runs_here(frame) and not spares(frame):
             raise pending.Interrupted
 
     def tick(self) -> float | None:
@@ -198,14 +202,14 @@ class Executor:
         if self._closed:
             return
         self._closed = True
-        command = self._current
-        if command is not None:
+        if self._current is not None:
             self.interrupt("closing")
-            if not command.over:
+        for command in (self._current, *self._stuck):
+            if command is not None and not command.over:
                 _insist(command)
         self._channel.close()
-        # What was interrupted may hold on to us until garbage is collected: not to the session's descriptors.
-        self._wake = _nothing
+        # What was interrupted may hold on to us until garbage is collected: not to the session and its descriptors.
+        self._wake, self._take_stacks = _nothing, _no_stacks
         self._cells.close()
         output.unroute()
         # What is freed runs its destructors where it was made, if that is possible.
@@ -256,6 +260,10 @@ class Executor:
 
 def _nothing() -> None:
     pass
+
+
+def _no_stacks() -> Stacks:
+    raise RuntimeError("the session has ended")
 
 
 def _insist(command: Command) -> None:

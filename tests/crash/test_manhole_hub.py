@@ -40,6 +40,26 @@ def test_calls_from_other_threads_count_nothing_in_the_loop(run: Callable[..., P
     assert (out.split(), err) == (["False", "2000"], "")
 
 
+def test_what_was_asked_for_waits_for_the_hub_also_if_a_greenlet_is_the_first_to_notice_that(
+    run: Callable[..., Program],
+) -> None:
+    out, err = run(
+        """
+        import gevent
+        from mmdebug import mainloop, native
+        native.note_main()
+        hub, called = gevent.get_hub(), []
+        calls = mainloop._calls_of(hub)
+        calls.waiting.append(lambda: called.append(gevent.getcurrent() is hub))
+        mainloop.note_hub()
+        print(called)
+        gevent.sleep(0.05)
+        print(called)
+        """
+    ).finish()
+    assert (out.splitlines(), err) == (["[]", "[True]"], "")
+
+
 def test_what_the_parents_threads_have_asked_for_is_not_done_in_a_child(run: Callable[..., Program]) -> None:
     out, _ = run(
         """

@@ -40,6 +40,15 @@ RUNNER = """
         how = prompt.executor.interrupt()
         return {**prompt.final(number), "how": how}
 
+    def overtaken(prompt, code):
+        # Its greenlet or task is made, and before that has its turn something blocks the hub or the loop.
+        places, began = prompt.executor.places, []
+        places.call(lambda: (began.append(1), sleep(0.2)))
+        prompt.until(lambda: began)
+        number = prompt.submit(code)
+        places.call(lambda: sleep(1.0))
+        return number
+
     ready = []
 """
 
@@ -114,6 +123,16 @@ GEVENT = """
         hub.loop.run_callback_threadsafe(lambda: gone.append(1))
         prompt.until(lambda: gone)
         found["ran once"] = prompt.text("ran")
+        found["overtaken"] = prompt.final(overtaken(prompt, "made = globals().get('made', 0) + 1; made"))
+        ready.clear()
+        number = overtaken(prompt, "ready.append(1); gevent.sleep(1000)")
+        prompt.until(lambda: ready)
+        prompt.executor.interrupt()
+        found["overtaken waits"] = prompt.final(number)
+        gone.clear()
+        hub.loop.run_callback_threadsafe(lambda: gone.append(1))
+        prompt.until(lambda: gone)
+        found["made once"] = prompt.text("made")
         # A native call in the hub.
         found["stuck"] = prompt.ask("sleep(1.9)", timeout=0.1)
         found["meanwhile"] = prompt.ask("6 * 7")
@@ -187,6 +206,11 @@ ASYNC = """
         loop.call_soon_threadsafe(gone.append, 1)
         prompt.until(lambda: gone)
         found["ran once"] = prompt.text("ran")
+        found["overtaken"] = prompt.final(overtaken(prompt, "made = globals().get('made', 0) + 1; made"))
+        gone.clear()
+        loop.call_soon_threadsafe(gone.append, 1)
+        prompt.until(lambda: gone)
+        found["made once"] = prompt.text("made")
         found["stuck"] = prompt.ask("sleep(1.5)", timeout=0.1)
         prompt.until(lambda: prompt.executor._stuck[0].over)
         found["after"] = prompt.ask("6 * 8")
@@ -341,6 +365,17 @@ def test_a_place_that_does_not_answer_is_given_up_and_never_runs_it_late(
     assert late["type"] == "result" and late["where"] == "native"
     assert late["started"][0]["where"] == "native" and "did not come to it within 0.5 s" in late["started"][0]["reason"]
     assert found["ran once"] == "1"
+
+
+def test_one_that_was_overtaken_before_its_first_step_runs_once(found: dict[str, Any]) -> None:
+    assert (found["overtaken"]["where"], found["made once"]) == ("native", "1")
+
+
+@HUBS
+def test_one_that_was_overtaken_is_ended_where_it_runs(found: dict[str, Any]) -> None:
+    answer = found["overtaken waits"]
+    assert (answer["where"], answer["kind"], answer["stuck"]) == ("native", "interrupted", False)
+    assert found["err"] == ""
 
 
 def test_there_is_nothing_to_await_on_in_a_thread_of_its_own(found: dict[str, Any]) -> None:

@@ -139,6 +139,16 @@ def test_no_thread_to_be_had_is_said(prompt: Prompt, monkeypatch: pytest.MonkeyP
     assert answer["kind"] == "refused" and "can't start new thread" in answer["message"]
 
 
+def test_code_that_could_not_be_stopped_is_told_again_when_its_client_goes() -> None:
+    prompt = Prompt()
+    code = "x = 0\nwhile x < 4:\n  try:\n    y = 0\n    while True: y += 1\n  except BaseException: x += 1"
+    assert prompt.ask(code, timeout=0.05)["stuck"]
+    [command] = prompt.executor._stuck
+    assert not command.over and prompt.namespace["x"] < 4
+    prompt.close()
+    wait_for(lambda: command.over)
+
+
 def test_the_value_has_its_name_before_its_answer_can_be_sent() -> None:
     class Watching(Prompt):
         def _wake(self) -> None:
@@ -155,7 +165,9 @@ def test_the_end_of_a_session_ends_its_code_and_gives_the_streams_back() -> None
     before = sys.stdout
     prompt = Prompt()
     assert type(sys.stdout) is Router
-    prompt.submit("go.append(1)\nx = 0\nwhile True:\n  try:\n    while True: x += 1\n  except BaseException: go.pop()")
+    prompt.submit(
+        "go.append(1)\nx = 0\nwhile True:\n  try:\n    x = 1\n    while True: x += 1\n  except BaseException: go.pop()"
+    )
     go = prompt.namespace["go"] = [2]
     prompt.until(lambda: go == [2, 1])
     command = prompt.executor._current
