@@ -298,11 +298,12 @@ NEAR = 50
 
 
 def spares(frame: FrameType | None) -> str:
-    """What would be interrupted that must not be: ``a destructor``, ``a write`` of our own, or nothing.
+    """What would be interrupted that must not be: ``a destructor``, ``a write`` of our own, ``a loop``, or nothing.
 
-    An object of the program's may be freed while the client's code runs; what its destructor raises is lost.
+    An object of the program's may be freed while the client's code runs; what its destructor raises is lost. And
+    when a coroutine has paused, the loop still has to be told when it goes on.
     """
-    found = ""
+    found = "a loop" if _paused() else ""
     for _ in range(NEAR):
         if frame is None:
             break
@@ -312,6 +313,16 @@ def spares(frame: FrameType | None) -> str:
             found = "a write"
         frame = frame.f_back
     return found
+
+
+def _paused() -> bool:
+    """Whether there is a current task whose coroutine does not run."""
+    task = getattr(sys.modules.get("asyncio"), "current_task", None)
+    try:
+        coroutine = None if task is None else task().get_coro()
+    except (AttributeError, RuntimeError):  # no task, no loop
+        return False
+    return getattr(coroutine, "cr_running", True) is False
 
 
 def runs_here(frame: FrameType | None) -> bool:

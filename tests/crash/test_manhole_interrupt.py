@@ -182,6 +182,20 @@ ASYNC = """
         found["waiting"] = interrupted(prompt, "ready.append(1)\\nawait asyncio.Event().wait()")
         found["turns"] = interrupted(
             prompt, "ready.append(1)\\nwhile True:\\n  await asyncio.sleep(0)\\n  sum(range(50))")
+        # While the loop notes that a task goes on, which would be the end of the task if it failed.
+        call_soon, holding = loop.call_soon, namespace.setdefault("holding", [])
+        def slow(*arguments, **keywords):
+            if holding:
+                del holding[:]
+                ready.append(1)
+                until = time.monotonic() + 0.3
+                while time.monotonic() < until:
+                    pass
+            return call_soon(*arguments, **keywords)
+        loop.call_soon = slow
+        found["between steps"] = interrupted(
+            prompt, "while True:\\n  await asyncio.sleep(0)\\n  if not ready: holding.append(1)")
+        del loop.call_soon
         found["timeout"] = prompt.ask("await asyncio.sleep(60)", timeout=0.1)
         found["child"] = interrupted(
             prompt,
@@ -306,6 +320,7 @@ def outcome(source: str, home: Path) -> dict[str, Any]:
     return found
 
 
+LOOPS = pytest.mark.parametrize("found", ["asyncio", "uvloop"], indirect=True, scope="module")
 HUBS = pytest.mark.parametrize("found", ["gevent", "patched"], indirect=True, scope="module")
 
 
@@ -365,6 +380,12 @@ def test_a_place_that_does_not_answer_is_given_up_and_never_runs_it_late(
     assert late["type"] == "result" and late["where"] == "native"
     assert late["started"][0]["where"] == "native" and "did not come to it within 0.5 s" in late["started"][0]["reason"]
     assert found["ran once"] == "1"
+
+
+@LOOPS
+def test_a_task_that_has_paused_is_not_lost(found: dict[str, Any]) -> None:
+    assert (found["between steps"]["kind"], found["between steps"]["stuck"]) == ("interrupted", False)
+    assert found["err"] == ""
 
 
 def test_one_that_was_overtaken_before_its_first_step_runs_once(found: dict[str, Any]) -> None:
