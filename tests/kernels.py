@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import subprocess
 import textwrap
 from typing import Any
 
-import pytest
 from support import wait_for
 
 LOAD = "%load_ext mmdebug"
-
-
-def need(*modules: str) -> None:
-    missing = [name for name in modules if importlib.util.find_spec(name) is None]
-    if missing:
-        message = f"NOT TESTED: notebooks, for which {' and '.join(missing)} must be installed"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
 
 
 class Kernel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -11,7 +12,19 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def need(what: str, *modules: str) -> None:
+    """Skip a test of `what`, loudly, where these are not installed; under CI that is a failure."""
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    if missing:
+        message = f"NOT TESTED: {what}, for which {' and '.join(missing)} must be installed"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
 
 
 def wait_for(condition: Callable[[], Any], what: str = "the condition", seconds: float = 20.0) -> Any:

@@ -1,24 +1,16 @@
-"""A post-mortem as one page that needs nothing else: no script, no other file, nothing from the network.
-
-All that comes from files goes through jinja2's escaping, and what would not be printed is spelled
-out, so that no text can write markup, reorder a line or hide.
-"""
+"""A post-mortem as HTML: a page, or a part of one."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import time
-from functools import cache
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from mmstats.commands import text
 from mmstats.commands.show import rows_of
-from mmstats.errors import MmStatsError
 
 from ..compare import standouts
 from ..ending import end_of
+from ..pages import Pages
 from . import content
 from .text import bracket_of, notes, sample_value, series_row
 from .timeline import timeline
@@ -27,46 +19,17 @@ if TYPE_CHECKING:
     from ..manifest import Manifest
     from ..postmortem import PostMortem
 
+_pages = Pages(__package__, text.printable)
+
 
 def render_html(found: PostMortem, *, bundle: Manifest | None = None, now: int | None = None) -> str:
-    """The page. Needs jinja2: raises `MmStatsError` that says how to install it."""
-    style = _resource("style.css")
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    template = _environment().get_template("page.html")
-    rendered: str = template.render(_context(found, bundle, now), style=style, style_hash=digest)
-    return rendered
+    """The page. Raises `ConfigurationError` without jinja2."""
+    return _pages.page(_context(found, bundle, now))
 
 
 def fragment(found: PostMortem, *, bundle: Manifest | None = None, now: int | None = None) -> str:
-    """The same without the page around it: one element, styled by rules that apply inside it alone."""
-    template = _environment().get_template("body.html")
-    rendered: str = template.render(_context(found, bundle, now), style=_resource("style.css"), inline=True)
-    return rendered
-
-
-def _resource(name: str) -> str:
-    return files(__package__).joinpath(name).read_text(encoding="utf-8")
-
-
-@cache
-def _environment() -> Any:
-    try:
-        import jinja2
-    except ImportError as error:
-        raise MmStatsError("a page needs jinja2: pip install 'mmstats[html]'") from error
-    return jinja2.Environment(
-        loader=jinja2.FunctionLoader(_resource),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=_visible,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-def _visible(value: Any) -> Any:
-    """What is about to be escaped and shown, with control characters spelled out."""
-    return value if hasattr(value, "__html__") else text.printable(str(value))
+    """The same without the page around it. Raises as `render_html` does."""
+    return _pages.fragment(_context(found, bundle, now))
 
 
 def _context(found: PostMortem, bundle: Manifest | None, now: int | None) -> dict[str, Any]:
@@ -100,5 +63,4 @@ def _context(found: PostMortem, bundle: Manifest | None, now: int | None) -> dic
         "sample_value": sample_value,
         "number": text.number,
         "severity": lambda item: item.severity if item.severity in ("error", "warning", "info") else "debug",
-        "inline": False,
     }

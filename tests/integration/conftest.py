@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from kernels import Kernel, need
-from support import ROOT
+from kernels import Kernel
+from support import ROOT, need
 
 
 @pytest.fixture
 def jupyter(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Jupyter's and IPython's directories, empty; returns IPython's."""
-    need("IPython", "ipykernel", "jupyter_client", "nbclient", "nbformat")
+    need("notebooks", "IPython", "ipykernel", "jupyter_client", "nbclient", "nbformat")
     for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"):
         monkeypatch.setenv(name, str(tmp_path / name))
     monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")

@@ -6,7 +6,6 @@ file's name, such as ``# shop.py``, is written to that file, which a console blo
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import shlex
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import ROOT, wait_for
+from support import ROOT, need, wait_for
 
 import mmdebug.commands
 import mmstats
@@ -27,15 +26,6 @@ import mmstats.commands
 #: `test_format_example` tests the example of format.md, and byte by byte.
 PAGES = [ROOT / "README.md", *sorted(page for page in (ROOT / "docs").glob("*.md") if page.name != "format.md")]
 PARSERS = {"mmstats": mmstats.commands.parser, "mmdebug": mmdebug.commands.parser}
-
-
-def need(*modules: str) -> None:
-    missing = [name for name in modules if importlib.util.find_spec(name) is None]
-    if missing:
-        message = f"NOT TESTED: the docs, for which {' and '.join(missing)} must be installed"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
 
 
 class Terminal:
@@ -167,7 +157,7 @@ def terminal(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 @pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
 def test_the_code_and_the_commands_of_a_page_run(page: Path, terminal: Terminal) -> None:
-    need("sybil")
+    need("the docs", "sybil")
     from sybil import Sybil
     from sybil.parsers.myst import CodeBlockParser, SkipParser
 
@@ -184,7 +174,7 @@ def test_the_code_and_the_commands_of_a_page_run(page: Path, terminal: Terminal)
 
 
 def test_the_docs_build_without_a_warning(tmp_path: Path) -> None:
-    need("sphinx", "myst_parser", "furo")
+    need("the docs", "sphinx", "myst_parser", "furo")
     done = subprocess.run(
         [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "-d", str(tmp_path / "doctrees"),
          str(ROOT / "docs"), str(tmp_path / "html")],

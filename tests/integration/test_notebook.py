@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kernels import LOAD, Kernel, execute, need, notebook
-from support import Program, wait_for
+from kernels import LOAD, Kernel, execute, notebook
+from support import Program, need, wait_for
 
 import mmdebug
 from mmdebug.notebook import cells, display, news, table
@@ -234,7 +234,7 @@ def test_without_jinja2_there_is_the_text(jupyter: Path, run: Callable[..., Prog
 
 
 def test_post_mortems_processes_and_records_render(jupyter: Path, run: Callable[..., Program], death: int) -> None:
-    need("jinja2")
+    need("notebooks", "jinja2")
     out = shell(
         jupyter, run, """
         shell.run_line_magic("load_ext", "mmdebug")

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kernels import LOAD, Kernel, need, notebook
-from support import Program
+from kernels import LOAD, Kernel, notebook
+from support import Program, need
 
 #: A server with greenlets at work, and things to ask for. What it prints itself is none of the notebook's.
 SERVER = """
@@ -61,7 +61,7 @@ gevent.sleep(1000)
 
 @pytest.fixture
 def server(run: Callable[..., Program]) -> Program:
-    need("gevent", "manhole")
+    need("notebooks", "gevent", "manhole")
     program = run(SERVER)
     assert program.line() == "ready"
     return program
@@ -95,7 +95,7 @@ def remote(code: str, options: str = "") -> str:
 
 
 def test_cells_of_a_notebook_run_in_a_live_server(jupyter: Path, server: Program) -> None:
-    need("pandas", "pyarrow")
+    need("notebooks", "pandas", "pyarrow")
     cells = {
         "load": LOAD,
         "attach": f"%attach {server.pid}",

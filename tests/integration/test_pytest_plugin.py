@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -13,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import ROOT
+from support import ROOT, need
 
 import mmdebug
 import mmstats
@@ -106,14 +105,6 @@ def project(tmp_path: Path) -> Iterator[Project]:
     made.close()
 
 
-def need_xdist() -> None:
-    if importlib.util.find_spec("xdist") is None:
-        message = "NOT TESTED: workers that die, for which pytest-xdist must be installed"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-
-
 def after(text: str, start: str, end: str = "\n\n") -> str:
     """The part of a text from one mark to the next."""
     assert start in text, text
@@ -123,7 +114,7 @@ def after(text: str, start: str, end: str = "\n\n") -> str:
 @pytest.fixture(scope="module")
 def crashed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Project, str]]:
     """One run with two workers in which four tests kill theirs."""
-    need_xdist()
+    need("workers that die", "xdist")
     made = Project(tmp_path_factory.mktemp("crashed") / "project", VICTIMS)
     _, output = made.run("--mmdebug", "-n2")
     yield made, output
@@ -187,7 +178,7 @@ def test_the_full_post_mortem_is_where_the_summary_says(crashed: tuple[Project, 
 
 
 def test_a_crash_in_collection_names_the_module(project: Project) -> None:
-    need_xdist()
+    need("workers that die", "xdist")
     project.write("test_native.py", "import ctypes\nctypes.string_at(0)\n")
     _, output = project.run("--mmdebug", "-n1", "--max-worker-restart=0")
     told = after(output, "died in test_native.py (collect)")
@@ -323,7 +314,7 @@ def test_without_a_place_to_record_the_tests_run_all_the_same(project: Project, 
 
 
 def test_what_a_test_calls_itself_does_not_write_to_the_terminal(project: Project) -> None:
-    need_xdist()
+    need("workers that die", "xdist")
     source = """
         import os, pytest
         import mmdebug

@@ -15,6 +15,7 @@ from examples import END, SECOND, bare, error, rich, snapshot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mmdebug import pages
 from mmdebug.diagnosis import Verdict
 from mmdebug.ending import end_of
 from mmdebug.records import CapturedError, Event, Sample
@@ -249,7 +250,7 @@ def test_a_fragment_is_one_element_with_rules_for_itself_alone() -> None:
 
 
 def test_without_jinja2_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    html._environment.cache_clear()
+    pages._environment.cache_clear()
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(MmStatsError, match="pip install"):
         html.render_html(rich())

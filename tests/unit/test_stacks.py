@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import Program, wait_for
 
+from mmdebug import pages
 from mmdebug.errors import AttachError, ProtocolError
 from mmdebug.stacks import Frame, Stack, Stacks, Wait, from_dict, html, pyspy, sockets, text, walking
 from mmdebug.stacks.take import prepare, take
@@ -135,11 +136,11 @@ def test_a_page_needs_nothing_else_and_a_fragment_stands_in_a_notebook() -> None
 
 
 def test_without_jinja2_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    html._environment.cache_clear()
+    pages._environment.cache_clear()
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(ConfigurationError, match=r"mmstats\[html\]"):
         html.page(EXAMPLE)
-    html._environment.cache_clear()
+    pages._environment.cache_clear()
 
 
 # As data.

@@ -179,7 +179,7 @@ LAYERS = {
     # What its parent does.
     "parents": "exits children runner gunicorn _site.sitecustomize",
     # What is read after a death, and shown.
-    "reading": "boxreader evidence postmortem processes ending compare manifest outfile bundle debugger report.*"
+    "reading": "boxreader evidence postmortem processes ending compare manifest outfile bundle debugger pages report.*"
     " following client.* stacks.html stacks.pyspy",
     "front ends": "terminal.* notebook.* pytest_plugin.* commands.* __main__ __init__",
 }
