@@ -15,6 +15,7 @@ import socket
 import stat
 import struct
 import sys
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,8 @@ SOCKET, ARM = ".sock", ".arm"
 ATTEMPTS = 8
 #: Clients that may wait to be taken in.
 BACKLOG = 64
+#: Seconds between two attempts to be one of them.
+PAUSE = 0.02
 
 _NAME = re.compile(r"([1-9][0-9]{0,9})-([0-9a-f]{8})(?:-[0-9])?\.(sock|arm)\Z")
 _DIRECTORY = re.compile(r"manhole-(0|[1-9][0-9]{0,9})\Z")
@@ -153,6 +156,18 @@ def listening(stat_dir: str) -> list[Endpoint]:
     return found
 
 
+def problem(stat_dir: str, uid: int) -> str:
+    """Why the directory of a user's processes is not used; empty if it is, or if there is none."""
+    path = directory_for(stat_dir, uid)
+    if os.geteuid() not in (0, uid) or not os.path.lexists(path):
+        return ""
+    try:
+        os.close(open_directory(path, uid))
+    except AttachError as error:
+        return error.message
+    return ""
+
+
 # Sockets.
 
 
@@ -198,15 +213,37 @@ def put_in_place(descriptor: int, unfinished: str, name: str) -> None:
         os.rename(unfinished, name, src_dir_fd=descriptor, dst_dir_fd=descriptor)
 
 
-def connect(descriptor: int, name: str, directory: str = "") -> Any:
-    """A socket connected to `name` in the directory of this descriptor. Raises `OSError` and `AttachError`."""
+def connect(descriptor: int, name: str, directory: str = "", timeout: float | None = None) -> Any:
+    """A socket connected to `name` in the directory of this descriptor.
+
+    timeout: seconds to wait while more clients wait to be taken in than there is room for; None for no limit
+
+    Raises `OSError`, of which `BlockingIOError` is that time's end, and `AttachError`.
+    """
     made = new_socket()
     try:
-        made.connect(_address(descriptor, name, directory))
+        address = _address(descriptor, name, directory)
+        if timeout is not None:
+            made.setblocking(False)
+            _connect_within(made, address, time.monotonic() + timeout)
+            made.setblocking(True)
+        else:
+            made.connect(address)
     except BaseException:
         made.close()
         raise
     return made
+
+
+def _connect_within(made: Any, address: str, deadline: float) -> None:
+    while True:
+        try:
+            made.connect(address)
+            return
+        except BlockingIOError:  # nothing tells when there is room
+            if time.monotonic() >= deadline:
+                raise
+        native.original("time", "sleep")(PAUSE)
 
 
 def _address(descriptor: int, name: str, directory: str) -> str:

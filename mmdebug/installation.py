@@ -17,6 +17,7 @@ from . import parked as parked_stacks
 from .box import PARKED_BYTES
 from .mainloop import note_hub
 from .sampler import INTERVAL, Sampler
+from .stacks.threads import known as known_threads
 
 #: Samples between two looks at things that change rarely.
 RARELY = 10
@@ -113,14 +114,12 @@ class _Installation:
         )
 
     def _name_threads(self) -> None:
-        threads = list(threading._active.items())[:MAX_THREADS]  # type: ignore[attr-defined]
-        if [ident for ident, _ in threads] == self._idents:
+        threads = known_threads(MAX_THREADS)
+        if list(threads) == self._idents:
             return
-        self._idents = [ident for ident, _ in threads]
-        # Of their attributes, since `name` may be the program's own property.
-        names = {ident: vars(thread).get("_name") for ident, thread in threads}
+        self._idents = list(threads)
         text = recorder.sanitizer().text
-        known = {ident: text(name)[:MAX_THREAD_NAME] for ident, name in names.items()}
+        known = {ident: text(thread.name)[:MAX_THREAD_NAME] for ident, thread in threads.items()}
         known[native.main_ident()] = "MainThread"
         recorder.box().threads.info({str(ident): name for ident, name in known.items()})
 

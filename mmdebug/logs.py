@@ -112,7 +112,12 @@ class _Beside(Handler):
     """For a logger whose records do not come to the root: keeps what the handlers there keep, and no more."""
 
     def __init__(self, handler: logging.Handler, level: int) -> None:
-        super().__init__(max(handler.level, level))
+        # As `logging.Handler` does it, but for logging's list of what to close at the exit, which has a lock.
+        logging.Filterer.__init__(self)
+        self._name = self.formatter = self.lock = None
+        self._closed = False
+        self.level = max(handler.level, level)
+        self.handle = recorder.log  # type: ignore[method-assign, assignment]
         for found in handler.filters:
             self.addFilter(found)
 

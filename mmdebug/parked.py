@@ -15,7 +15,7 @@ from mmstats.errors import FormatError
 
 from .records import FaultFrame, ParkedGroup
 from .stacks import greenlets, tasks
-from .stacks.walking import Alike, Place, Scan, line_of
+from .stacks.walking import Alike, Place, Scan, has_lock, line_of
 
 #: Frames of a stack that are kept, the innermost ones; groups; greenlets and tasks that are looked at.
 MAX_FRAMES = 12
@@ -39,7 +39,7 @@ def sample() -> list[ParkedGroup]:
 
 def _greenlets(alike: Alike) -> Iterator[tuple[str, tuple[Place, ...]]]:
     looker = greenlets.Looker(alike)
-    if not looker.kinds or not greenlets.has_lock():
+    if not looker.kinds or not has_lock():
         return
     scan = Scan()
     references = scan.references(looker.kinds)

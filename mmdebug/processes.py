@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import EllipsisType, TracebackType
 from typing import Any, Protocol
@@ -33,6 +34,7 @@ class _Source(Protocol):
     def path(self) -> str: ...
     def listens(self) -> bool: ...
     def open(self) -> Connection: ...
+    def close(self) -> None: ...
     def stats(self) -> mmstats.Snapshot: ...
     def box(self) -> Box | None: ...
     def events(self, severity: str, last: int | None, follow: bool) -> Iterator[Event]: ...
@@ -61,6 +63,7 @@ class Process:
         self.path = path
         self._source = source if source is not None else _Here(path)
         self._connection: Connection | None = None
+        self._lock = threading.RLock()
 
     @property
     def stats(self) -> mmstats.Snapshot:
@@ -69,7 +72,8 @@ class Process:
 
     @property
     def pid(self) -> int:
-        return self._connection.welcome.pid if self._connection is not None else self.stats.process.pid
+        connection = self._connection
+        return connection.welcome.pid if connection is not None else self.stats.process.pid
 
     @property
     def alive(self) -> bool | None:
@@ -113,10 +117,11 @@ class Process:
 
     @property
     def connection(self) -> Connection:
-        """The connection to its manhole. Raises `AttachError` if there is none."""
-        if self._connection is None or self._connection.closed:
-            self._connection = self._source.open()
-        return self._connection
+        """The connection to its manhole; threads share it. Raises `AttachError` if there is none."""
+        with self._lock:
+            if self._connection is None or self._connection.closed:
+                self._connection = self._source.open()
+            return self._connection
 
     def eval(self, expression: str, *, where: str = "auto", timeout: float | EllipsisType | None = ...) -> Any:
         """The value of an expression there: as it is if JSON holds it exactly, a DataFrame if it is one.
@@ -157,9 +162,11 @@ class Process:
 
     def close(self) -> None:
         """End the connection, if there is one."""
-        connection, self._connection = self._connection, None
+        with self._lock:
+            connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
+        self._source.close()
 
     def __enter__(self) -> Process:
         return self
@@ -198,6 +205,9 @@ class _Here:
             raise discovery.dead(candidate)
         return opening.open_local(candidate, self._timeout, self._note)
 
+    def close(self) -> None:
+        pass  # files are not kept open
+
     def stats(self) -> mmstats.Snapshot:
         return mmstats.read(self.path)
 
@@ -226,33 +236,40 @@ class _Connected:
     def __init__(self, reopen: Callable[[], Connection]) -> None:
         self._reopen = reopen
         self._asked: Connection | None = None
+        self._lock = threading.RLock()
 
     def listens(self) -> bool:
         return True
 
     def open(self) -> Connection:
-        self._asked = self._reopen()
-        return self._asked
+        """The one that is open, or else a new one."""
+        with self._lock:
+            if self._asked is None or self._asked.closed:
+                self._asked = self._reopen()
+            return self._asked
 
-    def _ask(self) -> Connection:
-        return self._asked if self._asked is not None and not self._asked.closed else self.open()
+    def close(self) -> None:
+        with self._lock:
+            asked, self._asked = self._asked, None
+        if asked is not None:
+            asked.close()
 
     def stats(self) -> mmstats.Snapshot:
-        return self._ask().stats()
+        return self.open().stats()
 
     def box(self) -> Box | None:
-        return self._ask().box()
+        return self.open().box()
 
     def events(self, severity: str, last: int | None, follow: bool) -> Iterator[Event]:
         if not follow:
-            yield from self._ask().events(last, severity)
+            yield from self.open().events(last, severity)
             return
         # One of its own: whoever follows may ask other things meanwhile.
         with self._reopen() as connection:
             yield from connection.events(last, severity, follow=True)
 
     def postmortem(self) -> PostMortem:
-        return self._ask().files().postmortem()
+        return self.open().files().postmortem()
 
 
 def process(target: str | int, path: str | os.PathLike[str] | None = None) -> Process:

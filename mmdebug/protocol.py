@@ -7,6 +7,7 @@ sizes before memory is taken, shapes before values are used.
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections.abc import Mapping
 from typing import Any
@@ -85,9 +86,14 @@ class Decoder:
         return frames
 
 
+def loads(text: str | bytes) -> Any:
+    """A value of JSON, all of whose numbers are finite. Raises `ValueError` and `RecursionError`."""
+    return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+
+
 def _message(header: bytes) -> Message:
     try:
-        message = json.loads(header.decode("utf-8"), parse_constant=_refuse_constant)
+        message = loads(header.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise ProtocolError(f"a frame that is no JSON: {error}") from error
     if type(message) is not dict or type(message.get("type")) is not str:
@@ -99,6 +105,13 @@ def _message(header: bytes) -> Message:
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError(f"{digits[:40]} is more than a number holds")
+    return number
 
 
 def _depth(value: Any) -> int:

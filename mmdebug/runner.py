@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from mmstats import process
 
 from .children import Ledger, disabled, peak_bytes
-from .manhole import VARIABLE as MANHOLE_VARIABLE
 
 #: Exit codes of shells: the command is not there; it is, and can't be run.
 NOT_FOUND = 127
@@ -29,6 +28,9 @@ NOT_EXECUTABLE = 126
 
 #: In the environment of all processes of a tree: which runs they belong to, the innermost last.
 RUN_VARIABLE = "MMDEBUG_RUN"
+
+#: Has each of them let clients in: ``1``, or ``read-only``. It is `mmdebug.manhole`'s, which is not imported for it.
+MANHOLE_VARIABLE = "MMDEBUG_MANHOLE"
 
 #: Where the `sitecustomize` is that opts a process in.
 SITE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_site")

@@ -86,7 +86,7 @@ class Sampler:
         """In a forked child: the thread is the parent's."""
         self._wake = self._ended = None
         self._values = b""
-        self._main = MainLoop(inherited=True)
+        self._main = MainLoop()
 
     _ident = 0
     _native_id = 0
@@ -124,11 +124,7 @@ class Sampler:
             self._failed(error)
         now = time.time_ns()
         try:
-            lag = self._main.lag() if self.measure_lag else None
-            if lag is not None and time.monotonic() >= self._next_close:
-                self._next_close = time.monotonic() + CLOSELY
-                self._main.call(self._look_closely)
-            values: dict[str, Any] = dict(self._runtime.look(lag))
+            values: dict[str, Any] = dict(self._runtime.look(self._lag()))
             moved = self._moved()
             values["moved"] = " ".join([_base36(offset) for offset in moved[:MOVED]])
             if len(moved) > MOVED:
@@ -136,6 +132,20 @@ class Sampler:
             recorder.recorder.sample(values)
         finally:
             self._registry.beat(now)
+
+    def _lag(self) -> float | None:
+        """How late the main thread's loop or hub is; when it is time for it, it is asked for a close look, too."""
+        if not self.measure_lag:
+            return None
+        try:
+            lag = self._main.lag()
+            if lag is not None and time.monotonic() >= self._next_close:
+                self._next_close = time.monotonic() + CLOSELY
+                self._main.call(self._look_closely)
+        except Exception as error:  # such as what an audit hook of the program raises
+            self._failed(error)
+            return None
+        return lag
 
     def _look_closely(self) -> None:
         """What is only safe in the main thread's loop or hub, and may take some milliseconds there."""

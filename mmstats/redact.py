@@ -66,7 +66,7 @@ _BARE_USERINFO = re.compile(
 #: A name and what parts it from its value: ``name=``, ``"name": ``, ``name]=``, ``--name ``, ``<name>``.
 _NAMED = re.compile(
     r"(?<![\w.-])(?P<name>[\w.-]++)"
-    r"(?P<sign>(?:\\*+[\"'])?+(?:\]|%5[Dd])?+\s*+(?:=>|:=|==?+|:|>(?![\s>]))\s*+|[ \t]++(?![\s=:]))"
+    r"(?P<sign>(?:\\*+[\"'])?+(?:\]|%5[Dd])?+\s*+(?:=>|:=|==?+|:|>(?![\s>]))\s*+(?:\\\r?\n\s*+)?+|[ \t]++(?![\s=:]))"
 )
 _QUOTED = re.compile(
     r"[bBfFrRuU]{0,2}+(?:\"\"\".*?(?:\"\"\"|\Z)|'''.*?(?:'''|\Z)|\"(?:[^\"\\]|\\.)*+(?:\"\w*+|\\?\Z)|'(?:[^'\\]|\\.)*+(?:'\w*+|\\?\Z)"
@@ -79,6 +79,8 @@ _PLAIN = re.compile(
     r"(?:(?i:apikey|basic|bearer|digest|token)[ \t]++)?+"
     r"(?:[^\s&;,\"'<]|[&;,](?![\s&;,\"']|\Z|[\w.-]++\s*+[=:])|[\"'](?=\w)|<(?!/))++"
 )
+#: What stands in code between the first word of a name's type and its value, as in ``password: str | None = ...``.
+_ANNOTATED = re.compile(r"(?:[ \t]*+\|[ \t]*+[\w.\[\], ]*?[\w\]])*?[ \t]*+=(?!=)\s*+(?:\\\r?\n\s*+)?+")
 _LINE = re.compile(r"[^\r\n]*+")
 #: Headers whose values have blanks.
 _HEADER = re.compile(r"(?:authorization|cookie)\Z", re.IGNORECASE)
@@ -152,7 +154,8 @@ def _end_of_secret(value: str, start: int, name: str, sign: str, at: int) -> int
     for pattern in patterns:
         found = pattern.match(value, at)
         at = found.end() if found else at
-    return at
+    annotated = _ANNOTATED.match(value, at) if sign.strip() == ":" and patterns[0] is not _LINE else None
+    return _end_of_secret(value, start, name, "=", annotated.end()) if annotated else at
 
 
 def _unless_written(match: re.Match[str]) -> str:

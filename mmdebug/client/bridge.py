@@ -45,10 +45,10 @@ def bridge(target: str, path: str | None = None, note: discovery.Note | None = N
 
 
 def relay(inside: int, outside: int, connected: socket.socket) -> None:
-    """Carry bytes both ways until either side ends. Raises `OSError` if one can't be written to any more."""
+    """Carry bytes both ways until either side ends. Raises `OSError` if our client can't be written to any more."""
     server = connected.fileno()
     up, down = bytearray(), bytearray()
-    asking = answering = True
+    asking = answering = taking = True
     # What was asked for before the end is handed on, and so is what was answered before it.
     while (asking or up) and (answering or down):
         poll = select.poll()
@@ -64,12 +64,24 @@ def relay(inside: int, outside: int, connected: socket.socket) -> None:
                 del down[: os.write(outside, down[:PIECE])]
             elif descriptor == inside:
                 came = os.read(inside, READ)
-                up += came
+                up += came if taking else b""
                 asking = bool(came)
             elif event & select.POLLOUT:
-                del up[: connected.send(up)]
+                try:
+                    del up[: connected.send(up)]
+                except BlockingIOError:
+                    pass
+                except OSError:
+                    # It has hung up: what it said before, such as why, is still to be read.
+                    taking = False
+                    up.clear()
             else:
-                came = connected.recv(READ)
+                try:
+                    came = connected.recv(READ)
+                except BlockingIOError:
+                    continue
+                except OSError:
+                    came = b""
                 down += came
                 answering = bool(came)
 

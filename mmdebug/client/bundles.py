@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 from typing import TYPE_CHECKING, Any
 
 from mmstats.errors import MmStatsError
 
+from .. import protocol
 from ..escape import clean
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def _chosen(data: Any, metadata: Any, trusted: bool) -> Bundle:
                 chosen[mime] = content
         elif mime == _JSON or trusted:
             try:
-                chosen[mime] = json.loads(content) if mime.endswith(("/json", "+json")) else content
+                chosen[mime] = protocol.loads(content) if mime.endswith(("/json", "+json")) else content
             except (ValueError, RecursionError):
                 pass  # the text says what it is
     return chosen, {mime: metadata[mime] if trusted else _size(metadata[mime]) for mime in chosen if mime in metadata}

@@ -6,14 +6,16 @@ nothing of it is run, and what is kept of it is bounded.
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain
 from types import EllipsisType, TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import mmstats
 
@@ -34,9 +36,21 @@ ANSWER = 15.0
 BEYOND = 5.0
 #: Characters of printed text that are kept if nobody takes them as they come.
 MAX_COLLECTED = 64 << 20
-#: Bytes for questions that nobody waits for at the moment, and frames for those that were given up.
+#: Bytes of memory for questions that nobody waits for at the moment, which one frame may exceed, and frames for those
+#: that were given up.
 MAX_QUEUED = 64 << 20
 MAX_LATE = 100_000
+#: Bytes that are read when the time is up: what came before it is an answer, and what never ends is none.
+MAX_BEYOND = 64 << 20
+#: Seconds after which who waits without a limit lets other threads ask, and for which it does.
+SLICE, PAUSE = 0.1, 0.005
+
+#: Pieces that are read from one who has hung up.
+MAX_REST = 256
+
+_TOO_LATE = "no answer came in time"
+#: What goes on there until it is interrupted, also if nobody waits for it.
+_LONG = ("exec", "page", "complete", "inspect", "events")
 
 T = TypeVar("T")
 OnStream = Callable[[str, str], None]
@@ -47,6 +61,8 @@ class Connection:
     """An open connection; `client.opening` makes them.
 
     welcome: who answered
+    on_late: takes what is printed there after its command's end, such as by a greenlet that it started: ``stdout``
+        or ``stderr``, and the text, not escaped. Called by whoever waits or looks; what it raises is not heard of
 
     Threads may share one: each question waits for its turn. `interrupt` and `close` don't.
     """
@@ -59,13 +75,14 @@ class Connection:
         lost: Callable[[str], ConnectionLost] = ConnectionLost,
     ) -> None:
         self.welcome = welcome
+        self.on_late: OnStream | None = None
         self._transport = transport
         self._decoder = decoder
         self._lost = lost
         self._turn = threading.RLock()
         self._interrupts = Interrupts()
         self._last = 0
-        self._waiting: dict[int, deque[Frame]] = {}
+        self._waiting: dict[int, deque[tuple[Frame, int]]] = {}
         self._queued = 0
         self._late = 0
         self._outgoing: deque[bytes] = deque()
@@ -111,8 +128,7 @@ class Connection:
                     if on_started is not None:
                         on_started(started)
                 elif message["type"] == "stream":
-                    name = protocol.choice_of(message, "name", ("stdout", "stderr"))
-                    output.add(name, protocol.text_of(message, "text"))
+                    output.add(*_printed(message))
                 elif message["type"] == "error":
                     raise data.error_of(message, body, output.text("stdout"), output.text("stderr"))
                 else:
@@ -149,7 +165,7 @@ class Connection:
 
     def stats(self) -> mmstats.Snapshot:
         """Its stats at this moment."""
-        return self.files().snapshot()
+        return Files(self._stats(), b"", self.welcome.pid).snapshot()
 
     def box(self) -> Box | None:
         """What it has recorded; None if there is no recorder."""
@@ -157,8 +173,11 @@ class Connection:
 
     def files(self) -> Files:
         """Its stat file and its box, as bytes that came over the wire."""
-        stats = self._answer({"type": "stats"}, "stats", lambda _, body: body)
+        stats = self._stats()
         return Files(stats, self._answer({"type": "box"}, "box", lambda _, body: body), self.welcome.pid)
+
+    def _stats(self) -> bytes:
+        return self._answer({"type": "stats"}, "stats", lambda _, body: body)
 
     def events(self, last: int | None = None, severity: str = "debug", follow: bool = False) -> Iterator[Event]:
         """What it recorded, the newest last; with `follow` also what comes, until the iterator is closed."""
@@ -200,11 +219,12 @@ class Connection:
         """Leave. What still runs there of ours is interrupted."""
         if self._over is not None:
             return
+        self._over = why = ConnectionLost("the connection was closed")  # before another thread sees what comes of it
         try:
             self._transport.send(protocol.encode({"type": "bye"}))
         except ConnectionLost:
             pass
-        self._end(ConnectionLost("the connection was closed"))
+        self._end(why)
 
     @property
     def closed(self) -> bool:
@@ -248,24 +268,36 @@ class Connection:
         deadline = None if seconds is None else time.monotonic() + seconds
         allowed = (final, "error", "started", "stream") if final == "result" else (final, "error")
         interrupted = ended = False
+        shared = deadline is None and not patient
+        beyond = 0
         try:
             while not ended:
+                frame = None
                 with self._turn, self._interrupts.catching():
+                    until = time.monotonic() + SLICE
                     while not self._waiting[number]:
                         keys = self._interrupts.keys
                         if keys > (1 if patient else 0):
                             raise KeyboardInterrupt
-                        if patient and not interrupted and (keys or self._interrupts.asked):
-                            interrupted = True
-                            self._send_interrupt(number)
+                        if shared and time.monotonic() > until:
+                            break
                         try:
-                            self._pump(deadline)
+                            if patient and not interrupted and (keys or self._interrupts.asked):
+                                interrupted = True
+                                self._send_interrupt(number)
+                            beyond += self._pump(deadline, SLICE if shared else None)
                         except ConnectionLost:
                             if not self._waiting[number]:
                                 raise
                             # What came before the end is an answer.
-                    frame = self._waiting[number].popleft()
-                    self._queued -= _size(frame)
+                        if beyond > MAX_BEYOND:
+                            raise self._gone(_TOO_LATE)
+                    if self._waiting[number]:
+                        frame, size = self._waiting[number].popleft()
+                        self._queued -= size
+                if frame is None:
+                    time.sleep(PAUSE)
+                    continue
                 kind = frame[0]["type"]
                 if kind not in allowed:
                     raise self._broken(f"{kind[:40]!r} is no reply to {request['type']}")
@@ -273,11 +305,11 @@ class Connection:
                 yield frame
         finally:
             left = self._waiting.pop(number, ())
-            self._queued -= sum([_size(frame) for frame in left])
-            if not (ended or interrupted) and self._over is None and request["type"] in ("exec", "events"):
+            self._queued -= sum([size for _, size in left])
+            if not (ended or interrupted) and self._over is None and request["type"] in _LONG:
                 try:
                     self._send_interrupt(number)
-                except ConnectionLost:
+                except (ConnectionLost, ProtocolError):
                     pass
 
     def _send_interrupt(self, number: int) -> None:
@@ -296,29 +328,55 @@ class Connection:
             while self._outgoing:
                 self._transport.send(self._outgoing.popleft())
         except ConnectionLost as error:
+            self._check_open()
+            self._take_the_rest()
             raise self._gone(error.message) from error
         finally:
             self._sending = False
 
-    def _pump(self, deadline: float | None) -> None:
-        """Wait for bytes, and put the frames that they complete to those who wait for them."""
+    def _take_the_rest(self) -> None:
+        """Who does not listen any more may have said why: what came before the end, and no more than that."""
+        for _ in range(MAX_REST):
+            came = self._transport.receive(0, None)
+            if not came:
+                return
+            self._feed(came)
+
+    def _pump(self, deadline: float | None, most: float | None = None) -> int:
+        """Wait for bytes, and put the frames that they complete to those who wait for them.
+
+        What has come already is taken also when the time is up: it may be whoever asks who was slow.
+
+        most: seconds to wait if there is no deadline; None for no limit
+
+        Returns how many bytes came after the deadline.
+        """
         self._check_open()
         left = None if deadline is None else deadline - time.monotonic()
-        if left is not None and left <= 0:
-            raise self._gone("no answer came in time")
-        self._take(left)
+        came = self._take(most if left is None else max(left, 0))
+        if left is None or left > 0:
+            return 0
+        if not came:
+            raise self._gone(_TOO_LATE)
+        return came
 
-    def _take(self, seconds: float | None) -> None:
+    def _take(self, seconds: float | None) -> int:
+        """Wait for bytes, and give how many came. Raises `ConnectionLost` at the end."""
         try:
             came = self._transport.receive(seconds, self._interrupts.descriptor)
         except KeyboardInterrupt:  # of somebody else's handler
             self._interrupts.keys += 1
-            return
+            return 0
         if came is None:
             self._interrupts.drain()
-            return
+            return 0
         if not came:
+            self._check_open()  # another thread may have closed it
             raise self._gone(self._transport.ended())
+        self._feed(came)
+        return len(came)
+
+    def _feed(self, came: bytes) -> None:
         with self._checking():
             for frame in self._decoder.feed(came):
                 self._dispatch(frame)
@@ -327,21 +385,38 @@ class Connection:
         message, body = frame
         number = message.get("id")
         if number is None and message["type"] == "error":
-            error = ConnectionLost(data.error_of(message, body).message)
+            said = data.error_of(message, body)
+            error = ConnectionLost(said.message + (f"; {said.advice}" if said.advice else ""))
             self._end(error)
             raise error
         if type(number) is not int or not 0 < number <= self._last:
             raise ProtocolError(f"{message['type'][:40]!r} is a reply to nothing that was asked")
         waiting = self._waiting.get(number)
         if waiting is None:
+            if message["type"] == "stream":
+                self._hand_on_late(*_printed(message))
+                return
             self._late += 1
             if self._late > MAX_LATE:
                 raise ProtocolError("a flood of replies that nobody waits for")
             return
-        waiting.append(frame)
-        self._queued += _size(frame)
         if self._queued > MAX_QUEUED:
             raise ProtocolError("more has come than is kept for those who don't ask")
+        size = _size(frame)
+        waiting.append((frame, size))
+        self._queued += size
+
+    def _hand_on_late(self, name: str, text: str) -> None:
+        """Whoever waits now did not ask for it, so that an error of the one who takes it is not for them."""
+        take = self.on_late
+        if take is None:
+            return
+        try:
+            take(name, text)
+        except KeyboardInterrupt:
+            self._interrupts.keys += 1  # raised here, it would lose what came in the same piece
+        except Exception:
+            pass
 
     @contextmanager
     def _checking(self) -> Iterator[None]:
@@ -369,6 +444,7 @@ class Connection:
 
     def _end(self, why: ConnectionLost) -> None:
         self._over = why
+        self._interrupts.wake()  # another thread may be waiting
         self._transport.close()
         self._interrupts.close()
 
@@ -396,7 +472,22 @@ class _Output:
         return "".join(self._parts[name])
 
 
+def _printed(message: Message) -> tuple[str, str]:
+    """The stream's name and the text of what was printed. Raises `ProtocolError`."""
+    return protocol.choice_of(message, "name", ("stdout", "stderr")), protocol.text_of(message, "text")
+
+
 def _size(frame: Frame) -> int:
-    """About what a frame takes of memory."""
+    """About what a frame takes of memory, which may be many times its bytes: ``{},`` are three, and a dict here."""
     message, body = frame
-    return 1000 + len(body) + sum([len(value) for value in message.values() if type(value) is str])
+    size = 1000 + len(body)
+    level: list[Any] = [message]
+    while level:
+        size += sum(map(sys.getsizeof, level))
+        level = [
+            item
+            for one in level
+            if type(one) in (dict, list)
+            for item in (chain(one, one.values()) if type(one) is dict else one)
+        ]
+    return size

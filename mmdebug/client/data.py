@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from .. import protocol
 from ..errors import ProtocolError, RemoteError
 from ..escape import clean
 from ..protocol import MAX_HEADER, Message, flag_of, number_of, text_of, whole_of
@@ -221,7 +221,7 @@ def stacks_of(body: bytes) -> Stacks | None:
     if not body:
         return None
     try:
-        found = from_dict(json.loads(body))
+        found = from_dict(protocol.loads(body))
     except (ValueError, RecursionError) as error:
         raise ProtocolError(f"stacks that are no JSON: {error}") from error
     if not all(stack.kind.isalpha() and len(stack.kind) < MOST_LETTERS for stack in found.stacks):

@@ -157,11 +157,25 @@ def not_listening(candidate: Candidate) -> AttachError:
     """Why it can't be attached to, and what to do about that."""
     if candidate.manhole == "armed":
         return AttachError(f"{candidate.who} waits for its signal: `mmdebug arm {candidate.pid}` has it listen")
+    problem = _problem(candidate)
+    if problem:
+        return AttachError(f"{candidate.who} may have a manhole that can't be reached: {problem}")
     others = " (those of other users can't be seen)" if os.geteuid() else ""
     return AttachError(
         f"{candidate.who} has no manhole{others}: {HOW_TO_OPT_IN}. `mmdebug stacks {candidate.pid}` asks py-spy,"
         " where that is installed"
     )
+
+
+def _problem(candidate: Candidate) -> str:
+    """Why the directory is not used where its manhole would be; empty if that is not why there is none."""
+    if not candidate.path:
+        return ""
+    try:
+        uid = os.stat(candidate.path).st_uid
+    except OSError:
+        return ""
+    return endpoint.problem(os.path.dirname(os.path.abspath(candidate.path)), uid)
 
 
 def _beside(snapshot: mmstats.Snapshot) -> list[Endpoint]:

@@ -35,7 +35,7 @@ class Interrupts:
     def ask(self) -> None:
         """Ask to stop; from any thread and from a signal handler."""
         self.asked = True
-        self._wake()
+        self.wake()
 
     def drain(self) -> None:
         """Take note of all that made the descriptor readable."""
@@ -75,11 +75,12 @@ class Interrupts:
 
     def _pressed(self, number: int, frame: Any) -> None:
         self.keys += 1
-        self._wake()
+        self.wake()
         if self.keys >= IMPATIENT:
             raise KeyboardInterrupt
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Have whoever waits on the descriptor look up."""
         try:
             os.write(self._writing, b"!")
         except OSError:

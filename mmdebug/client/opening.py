@@ -19,7 +19,7 @@ from ..protocol import Decoder, Message
 from . import data
 from .connection import Connection
 from .discovery import Candidate, Note, not_listening
-from .loss import lost_of
+from .loss import lost_of, standing_still
 from .transport import Local, Transport, Via
 
 #: Seconds that an answer may take, of a process here, and of one that a command has to reach first.
@@ -36,7 +36,7 @@ def open_local(candidate: Candidate, timeout: float | None = None, note: Note | 
     """A connection to a process of this machine. Raises `AttachError`."""
     if candidate.manhole != "open":
         raise not_listening(candidate)
-    connected = connect_to(candidate)
+    connected = connect_to(candidate, timeout or HERE)
     pid, who, path = candidate.pid, candidate.who, candidate.path
 
     def lost(reason: str) -> ConnectionLost:
@@ -74,18 +74,27 @@ def open_via(
     return _greeted(transport, timeout or ELSEWHERE, who, ConnectionLost, note, shlex.join(via))
 
 
-def connect_to(candidate: Candidate) -> socket.socket:
-    """A socket to a process of this machine, after a look at who listens there. Raises `AttachError`."""
+def connect_to(candidate: Candidate, timeout: float = HERE) -> socket.socket:
+    """A socket to a process of this machine, after a look at who listens there. Raises `AttachError`.
+
+    timeout: seconds to wait for a process that takes in no clients
+    """
     problems = []
     for end in candidate.sockets:
         try:
             descriptor = endpoint.open_directory(end.directory, end.uid)
             try:
-                connected: socket.socket = endpoint.connect(descriptor, end.name, end.directory)
+                connected: socket.socket = endpoint.connect(descriptor, end.name, end.directory, timeout)
             finally:
                 os.close(descriptor)
         except (ConnectionRefusedError, FileNotFoundError):
             problems.append(f"{end.path} was left behind: nobody listens there")
+            continue
+        except BlockingIOError:
+            problems.append(_full(candidate))
+            continue
+        except AttachError as error:
+            problems.append(error.message)
             continue
         except OSError as error:
             problems.append(f"{end.path}: {error.strerror or error}")
@@ -96,6 +105,15 @@ def connect_to(candidate: Candidate) -> socket.socket:
         connected.close()
         problems.append(f"{end.path} is not trusted: {problem}")
     raise AttachError(f"{candidate.who} can't be attached to: {'; '.join(problems)}")
+
+
+def _full(candidate: Candidate) -> str:
+    stopped = standing_still(candidate.pid) if candidate.visible else False
+    why = "it is stopped, as by SIGSTOP or a debugger" if stopped else "a call of C in it may hold Python's lock"
+    return (
+        f"it takes in no clients now, and many wait already: {why}. `py-spy dump --pid {candidate.pid}` may show what"
+        " it does"
+    )
 
 
 def _impostor(candidate: Candidate, end: Endpoint, connected: socket.socket) -> str:

@@ -11,6 +11,7 @@ import shlex
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -28,6 +29,8 @@ KEPT = 5
 WIDTH = 500
 #: Seconds that a command has to end by itself when we are done with it.
 ENDING = 2.0
+#: Milliseconds that poll takes at most.
+LONGEST = (1 << 31) - 1
 
 
 class Transport(Protocol):
@@ -80,6 +83,10 @@ class Local:
         return ""
 
     def close(self) -> None:
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)  # which wakes a thread that waits for it
+        except OSError:
+            pass  # it has ended
         self._socket.close()
 
 
@@ -105,13 +112,16 @@ class Via:
         self._err_open = True
         os.set_blocking(self._in, False)
         self._closed = False
+        #: So that no descriptor is used whose number has become another file's since it was found to be ready.
+        self._closing = threading.RLock()
 
     def send(self, data: bytes) -> None:
         rest = memoryview(data)
         deadline = time.monotonic() + SENDING
         while rest:
             try:
-                rest = rest[os.write(self._in, rest) :]
+                with self._closing:
+                    rest = rest[os.write(-1 if self._closed else self._in, rest) :]
             except BlockingIOError:
                 if not _ready(self._in, select.POLLOUT, deadline):
                     raise ConnectionLost(f"{self.command[0]} took nothing for {SENDING:.0f} s") from None
@@ -126,12 +136,20 @@ class Via:
             wanted = [self._out, *_some(wake), *([self._err] if self._err_open else [])]
             left = None if deadline is None else max(deadline - time.monotonic(), 0)
             ready = _readable(wanted, left)
+            came = self._read(ready)
+            if came is not None:
+                return came
+            if wake in ready or not ready or left == 0:
+                return None
+
+    def _read(self, ready: set[int]) -> bytes | None:
+        """What is there of those that are ready; empty at the end, None if there is nothing for us."""
+        with self._closing:
+            if self._closed:
+                return b""
             if self._err in ready:
                 self._read_err()
-            if self._out in ready:
-                return os.read(self._out, CHUNK)
-            if wake in ready or not ready:
-                return None
+            return os.read(self._out, CHUNK) if self._out in ready else None
 
     def _read_err(self) -> None:
         data = os.read(self._err, 1 << 16)
@@ -155,8 +173,10 @@ class Via:
         except subprocess.TimeoutExpired:
             status = None
         deadline = time.monotonic() + 1
-        while self._err_open and _ready(self._err, select.POLLIN, deadline):
-            self._read_err()
+        while self._err_open and not self._closed and time.monotonic() < deadline:
+            if not _ready(self._err, select.POLLIN, deadline):
+                break
+            self._read({self._err})
         how = (
             otherwise if status is None else f"it ended with {status}" if status >= 0 else f"signal {-status} ended it"
         )
@@ -164,12 +184,13 @@ class Via:
         return f"{shlex.join(self.command)}: {how}" + (f": {said}" if said else "")
 
     def close(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+            for pipe in self._pipes[:2]:
+                pipe.close()
         process = self._process
-        for pipe in self._pipes[:2]:
-            pipe.close()
         try:
             process.wait(ENDING)
         except subprocess.TimeoutExpired:
@@ -187,14 +208,19 @@ def _readable(descriptors: Sequence[int], timeout: float | None) -> set[int]:
     poll = select.poll()
     for descriptor in descriptors:
         poll.register(descriptor, select.POLLIN)
-    return {descriptor for descriptor, _ in poll.poll(None if timeout is None else timeout * 1000)}
+    return {descriptor for descriptor, _ in poll.poll(None if timeout is None else _milliseconds(timeout))}
 
 
 def _ready(descriptor: int, event: int, deadline: float) -> bool:
     poll = select.poll()
     poll.register(descriptor, event)
-    return bool(poll.poll(max(deadline - time.monotonic(), 0) * 1000))
+    return bool(poll.poll(_milliseconds(max(deadline - time.monotonic(), 0))))
+
+
+def _milliseconds(seconds: float) -> float:
+    """For poll, which takes no more than an int of C: who wants more waits again."""
+    return min(seconds * 1000, LONGEST)
 
 
 def _some(descriptor: int | None) -> list[int]:
-    return [] if descriptor is None else [descriptor]
+    return [] if descriptor is None or descriptor < 0 else [descriptor]

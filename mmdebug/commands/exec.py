@@ -26,7 +26,9 @@ HELP = "run statements in a live process"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_reaching(parser)
-    parser.add_argument("code", nargs="?", metavar="CODE", help="what to run there")
+    code = parser.add_argument("code", metavar="[CODE]", help="what to run there")
+    # Not by nargs="?": argparse would take it as left out where an option comes between TARGET and CODE.
+    code.required = False
     parser.add_argument("-f", "--file", metavar="FILE", help="run this file there; - for the standard input")
     add_running(parser)
 

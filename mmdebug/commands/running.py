@@ -6,10 +6,11 @@ import argparse
 import io
 from typing import TYPE_CHECKING, Any
 
-from mmdebug.errors import RemoteError
+from mmdebug.errors import ConnectionLost, ProtocolError, RemoteError
 from mmdebug.escape import clean
 from mmstats.commands import text
 from mmstats.commands.console import Console
+from mmstats.errors import MmStatsError
 
 from . import reaching
 
@@ -18,29 +19,42 @@ if TYPE_CHECKING:
 
 
 def run_code(options: argparse.Namespace, console: Console, code: str, mode: str) -> int:
-    """Run it there; with --json one object is printed in any case."""
+    """Run it there; with --json one object is printed in any case.
+
+    What failed on the way there, or back, is raised as well, to be said as it is without --json.
+    """
     from mmdebug.client.printed import Printed
 
     command = options.command
-    with reaching.reached(options) as found:
-        printed = Printed()
-        try:
-            result = found.connection.execute(
-                code,
-                mode=mode,
-                where=options.where,
-                value=options.json,
-                on_stream=None if options.json else printed,
-                on_started=reaching.started,
-                **reaching.limit_of(options),
-            )
-        except RemoteError as error:
-            if not options.json:
-                raise
-            console.json(command, {"ok": False, **_failed(error)})
-            return reaching.INTERRUPTED if error.kind == "interrupted" else reaching.FAILED
-        finally:
-            printed.end()
+    asked = False
+    try:
+        with reaching.reached(options) as found:
+            printed = Printed()
+            asked = True
+            try:
+                result = found.connection.execute(
+                    code,
+                    mode=mode,
+                    where=options.where,
+                    value=options.json,
+                    on_stream=None if options.json else printed,
+                    on_started=reaching.started,
+                    **reaching.limit_of(options),
+                )
+            finally:
+                printed.end()
+    except RemoteError as error:
+        if not options.json:
+            raise
+        console.json(command, {"ok": False, **_failed(error)})
+        return reaching.INTERRUPTED if error.kind == "interrupted" else reaching.FAILED
+    except (MmStatsError, KeyboardInterrupt) as error:
+        unanswered = _unanswered(error, asked)
+        if options.json:
+            console.json(command, {"ok": False, **_failed(unanswered)})
+        if unanswered.kind == "interrupted":
+            reaching.say(unanswered.message)
+        raise
     if options.json:
         console.json(command, {"ok": True, **_done(result)})
     else:
@@ -77,6 +91,15 @@ def _done(result: Result) -> dict[str, Any]:
         frame.to_csv(written, index=False)
         return {"csv": written.getvalue(), **told}
     return {**told, "value_problem": result.value_problem} if result.value_problem else told
+
+
+def _unanswered(error: BaseException, asked: bool) -> RemoteError:
+    """What kept the answer from coming, in the shape of what fails there. `asked`: whether the code was sent."""
+    if not isinstance(error, MmStatsError):
+        told = "not waited for any longer: it may go on there" if asked else "it was not run"
+        return RemoteError(told, "interrupted")
+    kind = "lost" if isinstance(error, ConnectionLost) else "protocol" if isinstance(error, ProtocolError) else "attach"
+    return RemoteError(getattr(error, "message", str(error)), kind)
 
 
 def _failed(error: RemoteError) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from ..capture.safetext import clean, first_bytes
 from ..layout import MAX_NAME, MAX_TEXT
 from .access import Peer
 from .places import Places, start_natively
+from .threads import PATIENCE
 
 logger = logging.getLogger("mmdebug.manhole")
 # A program that has not set up any logging gets nothing on its stderr.
@@ -116,6 +117,7 @@ def failed(error: BaseException) -> None:
 
 _waiting: deque[tuple[int, str]] = deque()
 _helpers: list[bool] = []
+_paused: list[bool] = []
 
 
 def log(places: Places, severity: str, text: str) -> None:
@@ -138,7 +140,7 @@ def _log_in_hub() -> None:
 
 
 def _log_in_thread() -> None:
-    if _helpers:
+    if _helpers or _paused:
         return
     _helpers.append(True)
     try:
@@ -151,7 +153,7 @@ def _help() -> None:
     while True:
         _log_all()
         _helpers.clear()
-        if not _waiting:
+        if not _waiting or _paused:
             return
         _helpers.append(True)  # some came in between
 
@@ -164,8 +166,21 @@ def finish(patience: float) -> None:
         sleep(0.002)
 
 
+def pause() -> None:
+    """Before a fork: a child would find the locks that the thread holds which logs, and never get them."""
+    _paused.append(True)
+    finish(PATIENCE)
+
+
+def resume() -> None:
+    """After it, in the parent."""
+    del _paused[:1]
+    if _waiting and not _paused:
+        _log_in_thread()
+
+
 def _log_all() -> None:
-    while _waiting:
+    while _waiting and not (_paused and native.get_ident() != native.main_ident()):
         try:
             level, text = _waiting.popleft()
             logger.log(level, "%s", text)
@@ -177,3 +192,4 @@ def forked() -> None:
     """In a child: the lines are the parent's."""
     _waiting.clear()
     _helpers.clear()
+    _paused.clear()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import _weakrefset
 import os
 import sys
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
@@ -13,7 +15,7 @@ from typing import Any, Protocol
 from .. import native
 from ..protocol import Message
 from . import output, pending
-from .evaluation import Failure, by_signal, failure_of
+from .evaluation import Failure, by_signal, failure_of, signal_handlers
 from .pending import Interrupted
 from .places import AT, HUB, LOOP, NATIVE, Places, call_in_hub_of
 
@@ -82,7 +84,8 @@ class Command:
         self._strikes: list[int] = []
         self._called = False  # whether the hub or loop is still to come to `_strike_waiting`
         self._exposed = False  # whether the client's code runs, so that an exception may be raised in it
-        self._runner: Any = None  # the greenlet or task
+        self._runner: Any = None  # the greenlet or task in which it runs
+        self._task: Any = None  # the loop refers to it weakly
         self._ident = 0
         self._lock = native.allocate_lock()
 
@@ -111,31 +114,34 @@ class Command:
             self._end.pop()
         except IndexError:
             return
-        if keep is not None:
-            keep()
         whole = {"id": self.request.id, **message}
         if message["type"] in ("result", "error"):
             seconds = 0.0 if self.began is None else time.monotonic() - self.began
             whole.update(where=self.place, seconds=round(seconds, 6), output=self.output.counts())
-        self._session.post(self, whole, body, True)
+        try:
+            if keep is not None:
+                keep()
+        finally:  # an earlier value may be freed by it, whose destructor waits, and is interrupted
+            self._session.post(self, whole, body, True)
 
     # In its place.
 
     def enter(self) -> None:
         """In a callback of the hub or the loop: have it run in a greenlet or a task."""
+        place = self.place  # which is another one as soon as a thread of ours has claimed it
         if not self.unclaimed:
             return
-        if self.place == LOOP:
+        if place == LOOP:
             asyncio: Any = sys.modules["asyncio"]
             loop = asyncio.get_running_loop()
             # Not by create_task: the program may have put a factory of its own there.
-            self._runner = asyncio.Task(self._run_if_unclaimed(), loop=loop, name=f"mmdebug {self.request.id}")
+            self._task = asyncio.Task(self._run_if_unclaimed(), loop=loop, name=f"mmdebug {self.request.id}")
             return
         gevent: Any = sys.modules["gevent"]
-        self._runner = gevent.Greenlet(self.run)
-        self._runner.name = f"mmdebug {self.request.id}"
-        self._runner.spawn_tree_locals = {output.KEY: self.output}
-        self._runner.start()
+        greenlet = gevent.Greenlet(self.run)
+        greenlet.name = f"mmdebug {self.request.id}"
+        greenlet.spawn_tree_locals = {output.KEY: self.output}
+        greenlet.start()
 
     def run(self) -> None:
         """In a greenlet or in the main thread, which may come to it after a thread of ours has begun it."""
@@ -175,14 +181,16 @@ class Command:
             self._cover()
         output.leave(self.output, token)
         self._conclude(answer, error)
-        self._runner = None
+        self._runner = self._task = None
         if error is not None and by_signal(error):
             raise error
 
     def _begin(self) -> None:
         self._ident = native.get_ident()
-        if self.place != LOOP:
-            # Not the greenlet that was made for it, if this is a thread of ours that has begun it first.
+        if self.place == LOOP:
+            self._runner = sys.modules["asyncio"].current_task()
+        else:
+            # Maybe not the greenlet that was made for it: a thread of ours may have begun it first.
             getcurrent = getattr(sys.modules.get("greenlet"), "getcurrent", None)
             self._runner = None if getcurrent is None else getcurrent()
         self.began = time.monotonic()
@@ -258,9 +266,9 @@ class Command:
             return
         spared = spares(sys._getframe(1))
         if spared:
-            if spared != "a destructor":
+            if spared is OURS:
                 pending.call_in_main(self._strike)  # in a moment
-            # A destructor may take long, and to ask at each of its steps would slow it down a hundredfold. The code
+            # The program's may take long, and to ask at each of its steps would slow it down a hundredfold. The code
             # is told again anyway, or comes to wait.
             return
         if not self._is_current():
@@ -295,22 +303,32 @@ class Command:
 
 #: Calls from the innermost one outwards that are looked at for what is not to be interrupted.
 NEAR = 50
+#: What `spares` finds: calls of the program, and a write of our own or a step of the loop's, which are short.
+THEIRS, OURS = "theirs", "ours"
+#: Their functions call what the program wants to have done when an object is freed.
+_FREEING = (weakref.__file__, _weakrefset.__file__)
+#: Between two of its steps it may hold the lock of a module.
+_IMPORTING = "<frozen importlib._bootstrap>"
 
 
 def spares(frame: FrameType | None) -> str:
-    """What would be interrupted that must not be: ``a destructor``, ``a write`` of our own, ``a loop``, or nothing.
+    """What would be interrupted that must not be, within the client's code; empty if there is nothing.
 
-    An object of the program's may be freed while the client's code runs; what its destructor raises is lost. And
-    when a coroutine has paused, the loop still has to be told when it goes on.
+    An object of the program's may be freed there, and a signal may come: what its destructor or handler raises is
+    lost, and so is the rest of what it had to do. And when a coroutine has paused, the loop still has to be told when
+    it goes on.
     """
-    found = "a loop" if _paused() else ""
+    importing = frame is not None and frame.f_code.co_filename == _IMPORTING
+    found = OURS if importing or _paused() else ""
+    handlers = signal_handlers()
     for _ in range(NEAR):
         if frame is None:
             break
-        if frame.f_code.co_name == "__del__":
-            return "a destructor"
-        if frame.f_code.co_filename == output.__file__:
-            found = "a write"
+        code = frame.f_code
+        if code.co_name == "__del__" or code in handlers or code.co_filename in _FREEING:
+            return THEIRS
+        if code.co_filename == output.__file__:
+            found = OURS
         frame = frame.f_back
     return found
 

@@ -375,8 +375,13 @@ class Desk:
             executor.close()
         self.let_go()
 
+    def forked(self) -> None:
+        """In a child: what the parent's session holds is never freed, since its destructors are the parent's to run."""
+        _inherited.append(self._executor)
+        self.let_go()
+
     def let_go(self) -> None:
-        """Close the files; in a forked child that is all there is to do."""
+        """Close the files."""
         for follower in self._followers.values():
             follower.events.close()
         self._followers.clear()
@@ -385,6 +390,9 @@ class Desk:
         self._probe = None
         self._executor = None
 
+
+#: In a child: of the parent's sessions.
+_inherited: list[object] = []
 
 _ANSWERS: dict[str, Callable[[Desk, int, Message], None]] = {
     "stacks": Desk._stacks,

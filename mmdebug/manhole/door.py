@@ -19,7 +19,7 @@ from mmstats.errors import ConfigurationError, MmStatsError
 
 from .. import endpoint, recorder
 from ..errors import AttachError
-from . import auditing, files
+from . import auditing, files, threads
 from .session import Session
 from .settings import Settings
 from .threads import Thread, Wake, close, identity, poller
@@ -88,6 +88,7 @@ class _Door:
         self.previous_signal_handlers: dict[int, Any] = {}
         self._count = 0
         self._bound: tuple[str, str, int] | None = None
+        self._paused: list[list[Thread]] = []
 
     @property
     def thread(self) -> Any:
@@ -175,13 +176,13 @@ class _Door:
 
     def pause(self) -> None:
         """Before a fork: Python 3.12 warns of it while there are several threads."""
-        for thread in self._threads():
-            thread.pause()
+        paused = self._threads()
+        self._paused.append(paused)
+        threads.pause(paused)
 
     def resume(self) -> None:
         """After it, in the parent. Raises `RuntimeError` if there can be no more threads."""
-        for thread in self._threads():
-            thread.resume()
+        threads.resume(self._paused.pop() if self._paused else [])
 
     def _threads(self) -> list[Any]:
         listener = [self._thread.native] if self._thread is not None else []
@@ -192,6 +193,7 @@ class _Door:
         for connection in self.clients.values():
             connection.forked()
         self.clients = {}
+        self._paused = []
         self._bound = None
         listener, self._thread = self._thread, None
         if listener is not None:
@@ -388,6 +390,8 @@ class _Connection(_Native):
         try:
             if self._session is None:
                 self._session = self._admit()
+                if self._end:
+                    self._session.end(self._end)
             if self._session is not None and not self._session.serve(self.native.leaves):
                 return
         except Exception as error:  # ours, such as no descriptors for its pipe
@@ -398,6 +402,7 @@ class _Connection(_Native):
         self._door.clients.pop(self._number, None)
         # What the session ran may hold on to it: not to us.
         self._session = None
+        self.native.let_go()
 
     def _admit(self) -> Session:
         """The session, once it is known whose it is."""
@@ -406,10 +411,7 @@ class _Connection(_Native):
         refusal = self._refusal
         if credentials.uid not in (0, me):
             refusal = f"clients of uid {me} and of root are taken, and not of {credentials.uid}"
-        session = Session(self._number, self.client, credentials, self._door.settings, refusal)
-        if self._end:
-            session.end(self._end)
-        return session
+        return Session(self._number, self.client, credentials, self._door.settings, refusal)
 
     def _call(self) -> None:
         if self._session is not None:

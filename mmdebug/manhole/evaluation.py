@@ -19,6 +19,7 @@ from types import CodeType, FunctionType, MethodType
 from typing import Any
 
 from . import output, pending, prompting
+from .awaiting import Apart
 
 try:
     import _suggestions  # type: ignore[import-not-found] # noqa: F401 (likewise, from Python 3.13 on)
@@ -108,15 +109,15 @@ class Cells:
             linecache.cache.pop(name, None)
 
 
-async def evaluate(compiled: Compiled, namespace: dict[str, Any], why_no_loop: str = "") -> Any:
-    """Run the code and return its value, or None. Awaits nothing, and raises `NoLoop`, if there is `why_no_loop`."""
-    if why_no_loop and any(_awaits(step) for step in compiled.steps):
+async def evaluate(compiled: Compiled, namespace: dict[str, Any], apart: Apart | None, why_no_loop: str = "") -> Any:
+    """Run the code and return its value, or None. Raises `NoLoop` if it awaits something, and there is no `apart`."""
+    if apart is None and any(_awaits(step) for step in compiled.steps):
         raise NoLoop(f"there is no event loop to await on: {why_no_loop}")
     value = None
     for step in compiled.steps:
         value = eval(step, namespace)
-        if _awaits(step):
-            value = await value
+        if apart is not None and _awaits(step):
+            value = await apart.run(value)
     return value if compiled.valued else None
 
 
@@ -184,7 +185,7 @@ def by_signal(error: BaseException) -> bool:
     """Whether a signal's handler raised this, in the midst of the client's code: then it is meant for the program."""
     if isinstance(error, Exception):
         return False
-    handlers = _handlers()
+    handlers = signal_handlers()
     found = error.__traceback__
     last = None
     while found is not None:
@@ -199,7 +200,8 @@ def by_signal(error: BaseException) -> bool:
     return last.tb_frame.f_code.co_code[last.tb_lasti] not in _RAISING
 
 
-def _handlers() -> set[CodeType]:
+def signal_handlers() -> set[CodeType]:
+    """The code of the handlers of all signals."""
     found: set[CodeType] = set()
     for number in signal.valid_signals():
         handler: Any = signal.getsignal(number)

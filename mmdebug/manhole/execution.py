@@ -7,12 +7,14 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .. import native
 from ..protocol import MAX_BODY, Frame, Message
 from ..stacks import Stacks
 from . import completion, output, pending, prompting, results
+from .awaiting import Apart
 from .command import Answer, Command, Request, described, runs_here, spares, started
 from .evaluation import Cells, Failure, by_signal, evaluate
 from .places import AT, LOOP, NATIVE, Places, start_natively
@@ -215,12 +217,19 @@ class Executor:
         # What is freed runs its destructors where it was made, if that is possible.
         held = [self._namespace, self._last]
         self._namespace, self._last = {}, None
-        self.places.call(held.clear)
+        self._current = None
+        self._stuck.clear()
+        self._outbox.clear()
+        # A destructor may have to wait, which a greenlet can and the hub can't.
+        spawn = sys.modules["gevent"].spawn if self.places.kind() == "gevent" else None
+        self.places.call(held.clear if spawn is None else partial(spawn, held.clear))
 
     # Of commands.
 
     def post(self, command: Command, message: Message, body: bytes, final: bool) -> None:
         """Have a message sent. From anywhere."""
+        if self._closed and command.began is not None:
+            return
         self._outbox.append((command, message, body, final))
         self._wake()
 
@@ -245,7 +254,8 @@ class Executor:
         if request.kind == "page":
             return Answer({"type": "result", **results.page(self._last, request.start, limit)})
         compiled = self._cells.compile(request.code, request.mode)
-        value = await evaluate(compiled, names, "" if command.place == LOOP else f"this ran in {AT[command.place]}")
+        apart = Apart(command.output) if command.place == LOOP else None
+        value = await evaluate(compiled, names, apart, f"this ran in {AT[command.place]}")
         if not compiled.valued or (value is None and request.mode == "cell" and not request.value):
             return Answer({"type": "result", **results.NOTHING})
         message, body = results.describe(value, limit, request.value, command.place != NATIVE)

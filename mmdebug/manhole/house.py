@@ -11,7 +11,7 @@ from mmstats.errors import MmStatsError
 from .. import installation, mainloop, native
 from ..capture.safetext import clean
 from ..stacks import Stacks
-from . import access, auditing, door
+from . import access, auditing, door, threads
 from .arming import Arm
 from .settings import Settings
 from .threads import Later
@@ -54,6 +54,8 @@ class House:
         """Take the options of the program's own `install` after the environment's: nothing gets more permissive."""
         read_only = settings.read_only or self._door.settings.read_only
         self._door.settings = replace(settings, read_only=read_only)
+        for connection in list(self._door.clients.values()):
+            connection.end("the program has set its own rules: attach anew")
         installation.open_box(settings.path, settings.service)
 
     def _fire(self) -> None:
@@ -63,17 +65,19 @@ class House:
 
     def _before_fork(self) -> None:
         if not self._closed:
+            auditing.pause()
             self._door.pause()
             if self._later is not None:
-                self._later.pause()
+                threads.pause([self._later])
 
     def _after_fork(self) -> None:
         if self._closed:
             return
         try:
+            auditing.resume()
             self._door.resume()
             if self._later is not None:
-                self._later.resume()
+                threads.resume([self._later])
         except RuntimeError as error:  # there can be no more threads
             auditing.failed(error)
         if self._arm is not None:

@@ -10,10 +10,14 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable
-from contextvars import ContextVar, Token
+from contextvars import Context, ContextVar, Token
+from functools import partial
+from itertools import compress
+from operator import call, is_
 from typing import Any
 
 from .. import native
+from ..stacks.walking import at_once
 
 #: Where a greenlet of a client's code, and those that it spawns, have their `Output`: in ``spawn_tree_locals``.
 KEY = "mmdebug.output"
@@ -140,6 +144,11 @@ def current() -> Output | None:
     return found
 
 
+def owner_of(context: Context) -> Output | None:
+    """The output of the command that has made what has this context."""
+    return context.get(_current)
+
+
 def enter(output: Output) -> Token[Output | None]:
     """From here on in this context what is printed is `output`'s."""
     _sessions.commands.add(output)
@@ -240,9 +249,16 @@ def put_in_place() -> None:
     """Put the routers where the streams are; to be called again, since the program may have put others there."""
     with _sessions.lock:
         for name in _NAMES if _sessions.count else ():
+            found = getattr(sys, name, None)
             # One that the program had saved and put back serves again.
-            if type(getattr(sys, name, None)) is not Router:
-                setattr(sys, name, _router(name, getattr(sys, name, None)))
+            if type(found) is not Router:
+                _exchange(name, found, _router(name, found))
+
+
+def _exchange(name: str, found: Any, other: Any) -> None:
+    """Put `other` where `found` is. What the program has put there since we looked, and maybe for a moment, stays."""
+    same = map(is_, map(vars(sys).get, (name,)), (found,))
+    at_once(partial(deque, map(call, compress((partial(setattr, sys, name, other),), same)), 0))
 
 
 def _router(name: str, real: Any) -> Router:
@@ -267,7 +283,7 @@ def _restore_if_unused() -> None:
     for name in _NAMES:
         found = getattr(sys, name, None)
         if type(found) is Router:  # else the program has put something there since, and it stays
-            setattr(sys, name, found._mmdebug_real)
+            _exchange(name, found, found._mmdebug_real)
 
 
 def _forked() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import native
-from ..mainloop import MainLoop, hub_in_frames, note_hub
+from ..mainloop import MainLoop, hub_in_frames, knows_hub, note_hub
 from . import pending
 
 #: The places as they are called in answers, and in sentences.
@@ -21,7 +21,8 @@ class Places:
 
     def __init__(self) -> None:
         self._main = MainLoop()
-        if "gevent" in sys.modules:
+        # Seldom: it is a call in the midst of whatever the main thread does.
+        if "gevent" in sys.modules and not knows_hub():
             pending.call_in_main(note_hub)
 
     def kind(self) -> str:

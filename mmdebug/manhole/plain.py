@@ -38,14 +38,15 @@ EVENTS = 20
 # What codeop does, without its change of the whole process' warnings for the time.
 _FLAGS = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | 0x200 | 0x4000
 _ESCAPES = re.compile(r"\\[^\n]")
+_TOUCHING = re.compile(r"(?<![\w.])(\d[\w.]*?)(?=(?:and|else|for|if|in|is|not|or)\b)")
 
 
 def complete(source: str) -> bool:
     """Whether a prompt would run this now; also if it can't be run at all. Pure."""
     if not any(line.strip() and not line.strip().startswith("#") for line in source.split("\n")):
         return True
-    # Escapes are of no interest here, and an invalid one would warn in the program's name.
-    neutral = _ESCAPES.sub("__", source)
+    # An invalid escape, and a number that touches a word, would warn in the program's name.
+    neutral = _TOUCHING.sub(r"\1 ", _ESCAPES.sub("__", source))
     if _problem(neutral) is None:
         return True
     problem = _problem(f"{neutral}\n")

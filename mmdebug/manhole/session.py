@@ -332,4 +332,4 @@ class Session:
         self._channel.close()
         self.wake.close()
         if self._desk is not None:
-            self._desk.let_go()
+            self._desk.forked()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import select
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .. import native
@@ -144,21 +145,52 @@ class Thread:
             native.wait_for_end(self._native_id)
         return self._gone
 
-    def pause(self, patience: float = PATIENCE) -> None:
-        """Before a fork: as `stop`; several threads may fork at once."""
+    def let_go(self) -> None:
+        """At the end of its last run: nothing of whose thread this is stays reachable from here."""
+        self._run = self.wake = _nothing
+
+    def ask_to_pause(self) -> None:
+        """Before a fork, then `pause`: have it return. Several threads may fork at once."""
         self._pauses += 1
         if self._pauses == 1:
             self._goes_on = self.alive
-            self.stop(patience)
+            if self._goes_on and native.get_ident() != self.ident:
+                self._asked.append(True)
+                self.wake()
 
-    def resume(self) -> None:
+    def pause(self, deadline: float) -> None:
+        """Wait until it has returned, at most until `deadline` of ``time.monotonic``."""
+        if self._goes_on:
+            self.join(max(deadline - time.monotonic(), 0))
+
+    def resume(self, deadline: float) -> None:
         """After it, in the parent: go on. Raises `RuntimeError` as `start`."""
         self._pauses -= 1
         if self._pauses or not self._goes_on:
             return
         # If it saw it late, it is about to return.
-        if self._gone or (not self.leaves() and self.join(PATIENCE)):
+        if self._gone or (not self.leaves() and self.join(max(deadline - time.monotonic(), 0))):
             self.start()
+
+
+def pause(threads: Sequence[Thread]) -> None:
+    """Before a fork: have all of them return, and wait for that, together no longer than for one."""
+    for thread in threads:
+        thread.ask_to_pause()
+    deadline = time.monotonic() + PATIENCE
+    for thread in threads:
+        thread.pause(deadline)
+
+
+def resume(threads: Sequence[Thread]) -> None:
+    """After it, in the parent: those that were paused go on. Raises `RuntimeError` as `Thread.start`."""
+    deadline = time.monotonic() + PATIENCE
+    for thread in threads:
+        thread.resume(deadline)
+
+
+def _nothing() -> None:
+    pass
 
 
 class Later(Thread):

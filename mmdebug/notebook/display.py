@@ -53,7 +53,7 @@ class Table:
             return self.empty
         kept = Kept()
         console = Console(kept, colour=False, plain=True)
-        console.table([header.upper() for header in self.headers], self._shown(), self.numeric)
+        console.table([header.upper() for header in _printable(self.headers)], self._shown(), self.numeric)
         if self._more():
             console.line(self._more())
         return kept.getvalue().rstrip("\n")
@@ -64,7 +64,7 @@ class Table:
     def _repr_html_(self) -> str:
         if not self.rows:
             return f"<p>{html.escape(self.empty)}</p>"
-        head = "".join([self._cell("th", i, header) for i, header in enumerate(self.headers)])
+        head = "".join([self._cell("th", i, header) for i, header in enumerate(_printable(self.headers))])
         body = [
             f"<tr>{''.join([self._cell('td', i, cell) for i, cell in enumerate(row)])}</tr>" for row in self._shown()
         ]
@@ -77,11 +77,15 @@ class Table:
 
     def _shown(self) -> list[list[str]]:
         """The rows, with nothing in them that could move a cursor."""
-        return [[text.printable(cell[:MOST_TEXT]) for cell in row] for row in self.rows[-MOST_ROWS:]]
+        return [_printable(row) for row in self.rows[-MOST_ROWS:]]
 
     def _more(self) -> str:
         left_out = len(self.rows) - MOST_ROWS
         return f"({left_out:,} more before these)" if left_out > 0 else ""
+
+
+def _printable(cells: Iterable[str]) -> list[str]:
+    return [text.printable(cell[:MOST_TEXT]) for cell in cells]
 
 
 def table(records: Iterable[Any]) -> Table:

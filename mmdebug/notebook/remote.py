@@ -6,6 +6,7 @@ import argparse
 import keyword
 import shlex
 import sys
+from collections import deque
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
@@ -30,7 +31,8 @@ from .magics import Parser, Told, parsed
 class Attached:
     """A process that cells can run in, and how they do if they don't say otherwise.
 
-    who: its service and pid
+    who: its service and pid, fit to be printed
+    late: what was printed after its command's end, and between two cells: the stream, and the text
     """
 
     process: Process
@@ -39,6 +41,7 @@ class Attached:
     where: str
     timeout: float | None
     trust: bool
+    late: deque[tuple[str, str]]
 
 
 class Remote:
@@ -192,8 +195,10 @@ def attach(options: argparse.Namespace) -> Attached:
     """Attach as ``%attach`` was told to. Raises `MmStatsError`."""
     found = connect(options.target, via=options.via, path=options.path, remote=options.remote)
     connection = found.connection
-    who = f"{connection.welcome.service or 'process'} {connection.welcome.pid}"
-    return Attached(found, connection, who, options.where or "auto", options.timeout, options.trust)
+    who = text.printable(f"{connection.welcome.service or 'process'} {connection.welcome.pid}")
+    late: deque[tuple[str, str]] = deque(maxlen=_MOST_LATE)
+    connection.on_late = lambda name, came: late.append((name, came))
+    return Attached(found, connection, who, options.where or "auto", options.timeout, options.trust, late)
 
 
 def about(attached: Attached) -> Table:
@@ -253,6 +258,8 @@ def names_of(options: argparse.Namespace) -> dict[str, str]:
 
 #: Types of pandas and pyarrow that cross as tables.
 _TABLES = ("DataFrame", "Series", "Table", "RecordBatch")
+#: Pieces of late output that wait for the next cell; of more the oldest go.
+_MOST_LATE = 1000
 #: Where ``auto`` is, by the kind of the process.
 _PLACES = {
     "gevent": "in greenlets on its hub; natively, if that does not answer",
@@ -274,17 +281,28 @@ def _execute(
     wanted = timeout if timeout is not None else attached.timeout
     limit: dict[str, Any] = {} if wanted is None else {"timeout": wanted or None}
     printed = Printed()
+
+    def show_late() -> None:
+        while attached.late:
+            printed(*attached.late.popleft())
+
+    def show(name: str, came: str) -> None:
+        show_late()
+        printed(name, came)
+
+    show_late()
     try:
         return attached.connection.execute(
             code,
             mode=mode,
             where=where or attached.where,
             value=value,
-            on_stream=printed,
+            on_stream=show,
             on_started=_started,
             **limit,
         )
     finally:
+        show_late()
         printed.end()
 
 

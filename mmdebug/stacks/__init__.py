@@ -13,6 +13,8 @@ from ..errors import ProtocolError
 
 #: The number of the shape of `Stacks.to_dict`.
 SCHEMA = 1
+#: What comes from elsewhere has no larger numbers.
+MOST, MOST_SECONDS = 1 << 63, 1e9
 KINDS = ("thread", "greenlet", "task")
 
 
@@ -142,7 +144,7 @@ def from_dict(found: Any) -> Stacks:
             problems=tuple([_text(item) for item in _list(found["problems"])]),
             source=_text(found["source"]),
         )
-    except (TypeError, KeyError, ValueError, AttributeError) as error:
+    except (TypeError, KeyError, ValueError, AttributeError, ArithmeticError) as error:
         raise ProtocolError(f"stacks of another shape: {error!r}") from error
 
 
@@ -175,13 +177,13 @@ def _text(value: Any) -> str:
 
 
 def _whole(value: Any) -> int:
-    if type(value) is not int or value < 0:
+    if type(value) is not int or not 0 <= value <= MOST:
         raise TypeError("a whole number is none")
     return value
 
 
 def _number(value: Any) -> float:
-    if type(value) not in (int, float) or not value >= 0:
+    if type(value) not in (int, float) or not 0 <= value <= MOST_SECONDS:
         raise TypeError("a number is none")
     return float(value)
 

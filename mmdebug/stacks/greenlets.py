@@ -20,12 +20,6 @@ TOO_LARGE = (
     "greenlets were not looked for: to look through the objects of a process as large as this one"
     " would hold it up for more than 50 ms; --all does it all the same"
 )
-NO_LOCK = "stacks can't be taken safely in a Python that runs without the global lock"
-
-
-def has_lock() -> bool:
-    """Whether this Python has its global lock, without which nothing can be looked at from outside its thread."""
-    return bool(getattr(sys, "_is_gil_enabled", lambda: True)())
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +43,7 @@ class Seen:
 
 def _descriptor(kind: Any, name: str) -> Callable[[Any], Any] | None:
     """How an attribute is got by the very type that defines it; no subclass can put its own code there."""
-    found = None if kind is None else type.__dict__["__dict__"].__get__(kind).get(name)
+    found = None if kind is None else _NAMESPACE(kind).get(name)
     return None if found is None else found.__get__
 
 
@@ -155,18 +149,6 @@ class Looker:
         given = dict.get(self._dictionary(greenlet), "name") if self._dictionary is not None else None
         return given if type(given) is str else ""
 
-    def linked(self, links: list[Any]) -> tuple[int, ...]:
-        """The `id`s of the greenlets that are switched to by these callbacks."""
-        found = []
-        for link in list(links):
-            if type(link) in (types.BuiltinMethodType, types.MethodType):
-                own = link.__self__
-                if id(type(own)) in self.kinds:
-                    found.append(id(own))
-                elif id(type(own)) in self.waiters and self.waiting is not None:
-                    found.append(id(self.waiting(own)))
-        return tuple(found)
-
     def _to_run(self, greenlet: Any) -> CodeType | None:
         """The code of what `gevent.spawn` was given."""
         function = dict.get(self._dictionary(greenlet), "_run") if self._dictionary is not None else None
@@ -175,15 +157,21 @@ class Looker:
         return function.__code__ if type(function) is types.FunctionType else None
 
 
+_NAMESPACE = type.__dict__["__dict__"].__get__
+_MRO = type.__dict__["__mro__"].__get__
+_DESCRIPTORS = (types.GetSetDescriptorType, types.MemberDescriptorType)
+
+
 def of_class(kind: type, name: str) -> Any:
     """What a class or one that it inherits from has under a name, without asking it; None if nothing."""
-    return next((vars(one)[name] for one in type.mro(kind) if name in vars(one)), None)
+    return next((_NAMESPACE(one)[name] for one in _MRO(kind) if name in _NAMESPACE(one)), None)
 
 
 def instance_value(found: Any, name: str) -> Any:
     """What an object of Python has in its ``__dict__`` under a name; None if nothing."""
-    try:
-        own = object.__getattribute__(found, "__dict__")
-    except AttributeError:
-        return None
-    return dict.get(own, name) if issubclass(type(own), dict) else None
+    for one in _MRO(type(found)):
+        descriptor = _NAMESPACE(one).get("__dict__")
+        if type(descriptor) in _DESCRIPTORS:  # and no property of the program's
+            own = descriptor.__get__(found)
+            return dict.get(own, name) if issubclass(type(own), dict) else None
+    return None

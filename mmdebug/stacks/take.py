@@ -1,7 +1,9 @@
 """Take the stacks of the process that this runs in, from any thread, also while its hub or loop is blocked.
 
-Nothing here calls code of the program, takes a lock that a greenlet may hold, or imports. The longest that
-everything else is held up is one look through all objects, which is left out where it would take long.
+Nothing here calls code of the program, takes a lock that a greenlet may hold, or imports. Only Python itself may:
+its collector may begin in this thread, as in any other, and with it destructors of the program's cycles, and its audit
+hooks are the program's. The longest that everything else is held up is one look through all objects, which is left out
+where it would take long.
 """
 
 from __future__ import annotations
@@ -102,12 +104,14 @@ class _Taking:
     def stacks(self) -> Stacks:
         taken, began = time.time_ns(), time.monotonic()
         found: list[_One] = []
-        if greenlets.has_lock():
+        if walking.has_lock():
+            if not walking.is_alone():
+                self._problems.append(walking.SEVERAL)
             found = self._threads()
             found += self._greenlets()
             found += self._tasks(found)
         else:
-            self._problems.append(greenlets.NO_LOCK)
+            self._problems.append(walking.NO_LOCK)
         groups: dict[tuple[Any, ...], _Group] = {}
         for one in found:
             key = one.key

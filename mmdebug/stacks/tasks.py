@@ -19,13 +19,16 @@ from .walking import Alike, Place, Scan, kinds_of
 #: Coroutines of one task that are looked at.
 MAX_DEPTH = 2000
 
-_ATTRIBUTES: dict[type, Callable[[Any], Any]] = {
-    types.CoroutineType: attrgetter("cr_frame.f_code", "cr_frame.f_lasti", "cr_running", "cr_await"),
-    types.GeneratorType: attrgetter("gi_frame.f_code", "gi_frame.f_lasti", "gi_running", "gi_yieldfrom"),
-    types.AsyncGeneratorType: attrgetter("ag_frame.f_code", "ag_frame.f_lasti", "ag_running", "ag_await"),
+#: By the `id`s of types: to ask a type itself for its hash calls code of its metaclass.
+_ATTRIBUTES: dict[int, Callable[[Any], Any]] = {
+    id(types.CoroutineType): attrgetter("cr_frame.f_code", "cr_frame.f_lasti", "cr_running", "cr_await"),
+    id(types.GeneratorType): attrgetter("gi_frame.f_code", "gi_frame.f_lasti", "gi_running", "gi_yieldfrom"),
+    id(types.AsyncGeneratorType): attrgetter("ag_frame.f_code", "ag_frame.f_lasti", "ag_running", "ag_await"),
 }
 #: What stands between an ``await`` and the coroutine or generator that it waits for.
 _BETWEEN = frozenset(("async_generator_asend", "async_generator_athrow", "coroutine_wrapper", "anext_awaitable"))
+#: How to get what a generator drives by hand, by the `id` of its code: it is seen through, and has no place itself.
+BEHIND: dict[int, Callable[[Any], Any]] = {}
 
 #: The directory of asyncio, and its modules whose objects are waited for.
 _HOME = os.path.join(os.path.dirname(os.__file__), "asyncio") + os.sep
@@ -129,15 +132,22 @@ def _chain(outer: Any) -> tuple[list[Place], bool, Any]:
 def _links(awaited: Any) -> list[tuple[Place, bool, int, Any]]:
     found: list[tuple[Place, bool, int, Any]] = []
     for _ in range(MAX_DEPTH):
-        look = _ATTRIBUTES.get(type(awaited))
+        look = _ATTRIBUTES.get(id(type(awaited)))
         if look is None:
             if type_name(type(awaited)) not in _BETWEEN:
                 break
             # Of these only the collector can tell what they are for.
-            behind = [item for item in gc.get_referents(awaited) if type(item) in _ATTRIBUTES]
+            behind = [item for item in gc.get_referents(awaited) if id(type(item)) in _ATTRIBUTES]
             if not behind:
                 break
             awaited = behind[0]
+            continue
+        behind_it = BEHIND.get(id(awaited.gi_code)) if BEHIND and type(awaited) is types.GeneratorType else None
+        if behind_it is not None:
+            try:
+                awaited = behind_it(awaited)
+            except Exception:  # it has ended, or goes on just now
+                break
             continue
         try:
             code, offset, running, following = look(awaited)

@@ -6,10 +6,12 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice, repeat
+from operator import call
+from typing import Any
 
 from .. import native
 from . import walking
-from .greenlets import instance_value
 
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _STANDARD = os.path.dirname(os.__file__) + os.sep
@@ -38,15 +40,26 @@ class Seen:
     ours: bool
 
 
-def known() -> dict[int, Known]:
-    """Names of threads, and of greenlets that `threading` takes for threads, by their numbers."""
-    active = getattr(sys.modules.get("threading"), "_active", None)
-    found = {}
-    for ident, thread in dict.copy(active).items() if type(active) is dict else ():
-        name, number = instance_value(thread, "_name"), instance_value(thread, "_native_id")
-        if type(ident) is int:
-            found[ident] = Known(name if type(name) is str else "", number if type(number) is int else 0)
-    return found
+def known(most: int | None = None) -> dict[int, Known]:
+    """Names of threads, and of greenlets that `threading` takes for threads, by their numbers; `most` of them."""
+    module = sys.modules.get("threading")
+    active, kind = getattr(module, "_active", None), getattr(module, "Thread", None)
+    if type(active) is not dict or kind is None:
+        return {}
+    look = walking.Look()
+    getters: list[Any] = [active.keys, active.values]
+    keys, objects = [islice(chain.from_iterable(map(call, (get,))), most) for get in getters]
+    idents = look.fill(keys)
+    # gevent puts a class there that inherits it.
+    own = next(base.__dict__["__dict__"] for base in kind.__mro__ if "__dict__" in base.__dict__)
+    namespaces = look.lend(map(own.__get__, objects))
+    names, numbers = [look.fill(map(dict.get, namespaces, repeat(name))) for name in ("_name", "_native_id")]
+    look.run()
+    return {
+        ident: Known(name if type(name) is str else "", number if type(number) is int else 0)
+        for ident, name, number in zip(idents, names, numbers, strict=True)
+        if type(ident) is int
+    }
 
 
 def look(names: Mapping[int, Known]) -> Iterator[Seen]:

@@ -14,20 +14,24 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import compress, repeat
-from operator import attrgetter
+from itertools import chain, compress, repeat
+from operator import attrgetter, call
 from typing import Any
 
 from ..capture.safetypes import type_name
 from . import Wait, tasks
 from .greenlets import Looker
 from .sockets import name_of
-from .walking import Place, Scan, kinds_of, of_kinds
+from .walking import THERE, Look, Place, Scan, each, kinds_of, of_kinds, of_kinds_each
 
 #: Locks, events and queues that are asked whom they hold up.
 MAX_ASKED = 100_000
 
 _READ, _WRITE = 1, 2
+
+_BOUND = frozenset((id(types.MethodType), id(types.BuiltinMethodType)))
+_DEQUE, _LIST = frozenset((id(deque),)), frozenset((id(list),))
+_SIZED = frozenset(map(id, (list, tuple, set, frozenset)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,9 @@ class Waits:
         self._queued: list[Any] = []
         self._owned: list[Any] = []
         self._iterators = kinds_of(_of("gevent._hub_primitives", "_WaitIterator"))
-        self._several: list[list[Any]] = []
+        #: Of each call of `gevent.joinall` and the like, how many things it waits for, and the `id`s of who waits.
+        self._several: list[list[int]] = []
+        self._severals: list[list[int]] = []
         self._events = kinds_of(_of("gevent.event", "Event"))
         self._putters = kinds_of(_of("gevent.queue", "ItemWaiter"))
         #: Of each watcher that wakes a greenlet: that one's `id`, the watcher's type, descriptor and events.
@@ -94,7 +100,11 @@ class Waits:
             self._links = scan.fill(map(weakref.ref, compress(links, map(count, links))))
         self._queued = scan.references(self._queues)
         self._owned = scan.references(self._recursive)
-        self._several = scan.fill(map(gc.get_referents, scan.of(self._iterators)))
+        if self._looker.waiting is not None:
+            parts = scan.lend(map(gc.get_referents, scan.of(self._iterators)))
+            self._several = scan.fill(map(list, each(len, of_kinds_each(parts, _SIZED))))
+            waiting = each(self._looker.waiting, of_kinds_each(parts, self._looker.waiters))
+            self._severals = scan.fill(map(list, each(id, waiting)))
         self._prepare_watchers(scan)
 
     def _prepare_watchers(self, scan: Scan) -> None:
@@ -106,9 +116,8 @@ class Waits:
             return
         found = scan.of(kinds)
         called = scan.lend(map(getattr, found, repeat("callback"), repeat(None)))
-        bound = frozenset((id(types.MethodType), id(types.BuiltinMethodType)))
-        found = scan.lend(compress(found, of_kinds(called, bound)))
-        called = scan.lend(compress(called, of_kinds(called, bound)))
+        found = scan.lend(compress(found, of_kinds(called, _BOUND)))
+        called = scan.lend(compress(called, of_kinds(called, _BOUND)))
         whose = scan.lend(map(attrgetter("__self__"), called))
         for kinds, greenlet in ((self._looker.waiters, attrgetter("greenlet")), (self._looker.kinds, None)):
             watchers = scan.lend(compress(found, of_kinds(whose, kinds)))
@@ -121,11 +130,13 @@ class Waits:
         """What each greenlet waits for, by its `id`. To be called soon after the scan."""
         owners = self._owners() if self._links else {}
         for reference in self._queued[:MAX_ASKED]:
-            self._look_at_queue(reference())
+            self._look_at_queue(reference)
         for reference in self._links[:MAX_ASKED]:
-            self._look_at_link(reference(), owners)
-        while self._several:
-            self._look_at_several(self._several.pop())
+            self._look_at_link(reference, owners)
+        for sizes, waiting in zip(self._several, self._severals, strict=True):
+            if max(sizes, default=0):
+                hint = Hint("greenlet", f"{max(sizes)} greenlets or events")
+                self._found.update(dict.fromkeys(waiting, hint))
         for several in self._woken:
             for greenlet, kind, number, events in several:
                 self._add(greenlet, _watched(kind, number, events))
@@ -149,47 +160,55 @@ class Waits:
                 found[id(block)] = owner if type(owner) is int else id(owner)
         return found
 
-    def _look_at_queue(self, queue: Any) -> None:
-        for found in gc.get_referents(queue) if queue is not None else ():
-            if type(found) is not deque:
-                if id(type(found)) in self._events:
-                    self._joined[id(found)] = f"{_at(queue)}, until all is done"
-                continue
-            try:
-                first = found[0]
-            except IndexError:
-                continue
-            if id(type(first)) in self._putters or id(type(first)) in self._looker.waiters:
-                full = id(type(first)) in self._putters
-                waiting = list(found)
-                hint = Hint("queue", f"{_at(queue)}, {'full' if full else 'empty'}, {len(waiting)} wait for it")
-                for waiter in waiting:
-                    self._add(id(getattr(waiter, "greenlet", None)), hint)
-
-    def _look_at_several(self, found: list[Any]) -> None:
-        """What `gevent.joinall` and the like consist of: the one who waits, and what for."""
-        for waiter in found:
-            if id(type(waiter)) in self._looker.waiters:
-                things = [len(item) for item in found if type(item) in (list, tuple, set, frozenset)]
-                number = max(things, default=0)
-                greenlet = getattr(waiter, "greenlet", None)
-                if greenlet is not None and number:
-                    self._found[id(greenlet)] = Hint("greenlet", f"{number} greenlets or events")
-
-    def _look_at_link(self, link: Any, owners: dict[int, int]) -> None:
-        if link is None:
+    def _look_at_queue(self, reference: Any) -> None:
+        if self._looker.waiting is None:
             return
-        kind = id(type(link))
-        what = "lock" if kind in self._semaphores else "event"
-        for found in gc.get_referents(link):
-            if type(found) is list and found:
-                waiting = self._looker.linked(found)
-                if id(link) in self._joined:
-                    hint = Hint("queue", self._joined[id(link)])
-                else:
-                    hint = Hint(what, f"{_at(link)}, {len(waiting)} wait for it", holder=owners.get(id(link), 0))
-                for greenlet in waiting:
-                    self._add(greenlet, hint)
+        # What is in the queue is the program's, and so are those who wait: nothing but numbers is kept.
+        look = Look()
+        queue = look.lend(filter(THERE, map(call, (reference,))))
+        known = look.fill(zip(map(type, queue), map(id, queue), strict=True))
+        parts = look.lend(chain.from_iterable(map(gc.get_referents, queue)))
+        events = look.fill(map(id, compress(parts, of_kinds(parts, self._events))))
+        several = look.lend(map(list, compress(parts, of_kinds(parts, _DEQUE))))
+        waiters = look.lend(map(list, of_kinds_each(several, self._putters | self._looker.waiters)))
+        kinds = look.fill(map(list, each(id, each(type, waiters))))
+        numbers = look.fill(map(list, each(id, each(self._looker.waiting, waiters))))
+        look.run()
+        if not known:
+            return
+        at = _at(*known[0])
+        for event in events:
+            self._joined[event] = f"{at}, until all is done"
+        for those, waiting in zip(kinds, numbers, strict=True):
+            full = not self._putters.isdisjoint(those)
+            hint = Hint("queue", f"{at}, {'full' if full else 'empty'}, {len(waiting)} wait for it")
+            for greenlet in waiting:
+                self._add(greenlet, hint)
+
+    def _look_at_link(self, reference: Any, owners: dict[int, int]) -> None:
+        look = Look()
+        link = look.lend(filter(THERE, map(call, (reference,))))
+        known = look.fill(zip(map(type, link), map(id, link), strict=True))
+        parts = look.lend(chain.from_iterable(map(gc.get_referents, link)))
+        links = look.lend(chain.from_iterable(compress(parts, of_kinds(parts, _LIST))))
+        called = look.lend(compress(links, of_kinds(links, _BOUND)))
+        whose = look.lend(map(attrgetter("__self__"), called))
+        greenlets = look.fill(map(id, compress(whose, of_kinds(whose, self._looker.kinds))))
+        waiters = look.lend(compress(whose, of_kinds(whose, self._looker.waiters)))
+        if self._looker.waiting is not None:
+            greenlets = look.fill(chain(greenlets, map(id, map(self._looker.waiting, waiters))))
+        look.run()
+        if not known:
+            return
+        kind, number = known[0]
+        if number in self._joined:
+            hint = Hint("queue", self._joined[number])
+        else:
+            what = "lock" if id(kind) in self._semaphores else "event"
+            detail = f"{_at(kind, number)}, {len(greenlets)} wait for it"
+            hint = Hint(what, detail, holder=owners.get(number, 0))
+        for greenlet in greenlets:
+            self._add(greenlet, hint)
 
 
 def _of(module: str, name: str) -> Any:
@@ -204,9 +223,9 @@ _MODULES = {
 }
 
 
-def _at(found: Any) -> str:
-    module, _, name = type_name(type(found)).rpartition(".")
-    return f"{_MODULES.get(module, module)}.{name} at {id(found):#x}"
+def _at(kind: type, number: int) -> str:
+    module, _, name = type_name(kind).rpartition(".")
+    return f"{_MODULES.get(module, module)}.{name} at {number:#x}"
 
 
 def _slot(found: Any, name: str) -> Any:

@@ -6,6 +6,9 @@ This matters twice. A greenlet's frames may be walked only as long as it is susp
 resumed, they point into memory that is used for something else. And who keeps an object of the program a moment
 too long becomes the one who runs its destructor, in a thread that it was not made for: so none of the frames that
 are walked, and of all that the collector knows only weak references, ever leave the call.
+
+There is one exception: audit hooks of the program that are written in Python are called in between, since to list
+frames or objects and to ask a frame for its code are audited. While they run, other threads may.
 """
 
 from __future__ import annotations
@@ -16,8 +19,9 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from functools import partial
+from importlib import import_module
 from itertools import accumulate, chain, compress, islice, repeat, takewhile, tee
-from operator import attrgetter, call, is_not
+from operator import attrgetter, call, is_not, methodcaller
 from types import CodeType
 from typing import Any
 
@@ -30,7 +34,53 @@ MAX_DEPTH = 2000
 _CODE: Callable[[Any], CodeType] = attrgetter("f_code")
 _PLACE: Callable[[Any], Place] = attrgetter("f_code", "f_lasti")
 _SOURCE: Callable[[Any], tuple[CodeType, int]] = attrgetter("f_code", "f_lineno")
-_THERE = partial(is_not, None)
+_SELF: Callable[[Any], Any] = methodcaller("get", "self")
+_LOCALS: Callable[[Any], Any] = attrgetter("f_locals")
+#: Whether something is not None.
+THERE = partial(is_not, None)
+
+NO_LOCK = "stacks can't be taken safely in a Python that runs without the global lock"
+SEVERAL = "stacks of threads can't be taken safely while there are sub-interpreters"
+
+
+def _lister() -> Callable[[], list[Any]] | None:
+    """What lists all interpreters; None where they share one lock, as before Python 3.12, or there is only one."""
+    if sys.version_info >= (3, 12):
+        for name in ("_interpreters", "_xxsubinterpreters"):
+            try:
+                found: Callable[[], list[Any]] = import_module(name).list_all
+            except (ImportError, AttributeError):
+                continue
+            return found
+    return None
+
+
+_list_all = _lister()
+
+
+def has_lock() -> bool:
+    """Whether this Python has its global lock, without which nothing can be looked at from outside its thread."""
+    return bool(getattr(sys, "_is_gil_enabled", lambda: True)())
+
+
+def is_alone() -> bool:
+    """Whether there is no other interpreter: its threads run whoever holds our lock, and are listed with ours."""
+    return _list_all is None or len(_list_all()) == 1
+
+
+def _frames_now() -> Iterator[dict[int, Any]]:
+    """The innermost frames of all threads by their numbers, once it is drained; none where that is not safe."""
+    if not has_lock():
+        return iter(({},))
+    if _list_all is None:
+        return map(call, (sys._current_frames,))
+    alone = map((1).__eq__, map(len, map(call, (_list_all,))))
+    return chain(map(call, compress((sys._current_frames,), alone)), ({},))
+
+
+def _innermost(ident: int) -> Iterator[Any]:
+    """A thread's innermost frame, or None, once it is drained."""
+    return map(dict.get, _frames_now(), (ident,))
 
 
 def at_once(*steps: Callable[[], object]) -> None:
@@ -51,7 +101,7 @@ def at_once(*steps: Callable[[], object]) -> None:
 def _chain(first: Iterator[Any]) -> Iterator[Any]:
     """The frame in `first`, the ones outwards from it; none is taken before the iterator is drained."""
     frames = accumulate(chain(first, repeat("f_back")), getattr)
-    return takewhile(_THERE, islice(frames, MAX_DEPTH))
+    return takewhile(THERE, islice(frames, MAX_DEPTH))
 
 
 def _drained(items: Iterator[Any]) -> list[Any]:
@@ -70,19 +120,33 @@ def of_greenlet(greenlet: Any, frame: Callable[[Any], Any]) -> list[Place]:
 
 def of_thread(ident: int) -> list[Place]:
     """A thread's calls, the innermost first; none if it has ended."""
-    frame = map(dict.get, map(call, (sys._current_frames,)), (ident,))
-    return _drained(map(_PLACE, _chain(frame)))
+    return _drained(map(_PLACE, _chain(_innermost(ident))))
 
 
-def frames_of(ident: int, codes: Set[int]) -> list[Any]:
-    """A thread's frames that run code of these `id`s, the innermost first: for such as last, since they are kept."""
-    frames, same = tee(_chain(map(dict.get, map(call, (sys._current_frames,)), (ident,))))
-    return _drained(compress(frames, map(codes.__contains__, map(id, map(_CODE, same)))))
+def selves(ident: int, codes: Set[int], *then: Callable[[Any], Any]) -> list[Any]:
+    """Weak references to the ``self`` of a thread's calls of code of these `id`s, the innermost first.
+
+    codes: of functions that are known, since to have a frame's locals changes what its function sees of them
+    then: what makes something else of each ``self``, in C; None is left out
+    """
+    if not codes:
+        return []
+    look = Look()
+    frames = look.lend(_chain(_innermost(ident)))
+    found: Iterator[Any] = compress(frames, map(codes.__contains__, map(id, map(_CODE, frames))))
+    for step in (_LOCALS, _SELF, *then):
+        found = map(step, found)
+    references = look.fill(map(weakref.ref, filter(THERE, found)))
+    try:
+        look.run()
+    except TypeError:  # somebody has called it with another kind of self
+        return []
+    return references
 
 
 def threads() -> list[int]:
     """The numbers of all threads that run Python."""
-    return _drained(chain.from_iterable(map(call, (sys._current_frames,))))
+    return _drained(chain.from_iterable(_frames_now()))
 
 
 def of_running(greenlet: Any, ancestors: Sequence[Any], frame: Callable[[Any], Any], ident: int) -> list[Place]:
@@ -93,9 +157,8 @@ def of_running(greenlet: Any, ancestors: Sequence[Any], frame: Callable[[Any], A
     """
     others: list[bool] = []
     found: list[Place] = []
-    current = map(dict.get, map(call, (sys._current_frames,)), (ident,))
     with_frames = map(is_not, map(frame, (greenlet, *ancestors)), repeat(None))
-    at_once(partial(others.extend, with_frames), partial(found.extend, map(_PLACE, _chain(current))))
+    at_once(partial(others.extend, with_frames), partial(found.extend, map(_PLACE, _chain(_innermost(ident)))))
     return found if not others[0] and all(others[1:]) else []
 
 
@@ -119,24 +182,12 @@ class Alike:
         return found
 
 
-class Scan:
-    """One look at all objects that the collector knows.
-
-    First say what is wanted, then `run`: the lists are filled all at once.
-    """
+class Look:
+    """Several lists that are filled all at once. First say what is wanted, then `run`."""
 
     def __init__(self) -> None:
-        every: list[Any] = []
-        #: Those of any type that is wanted: to sort these takes little.
-        self._wanted: list[Any] = []
-        self._kinds: set[int] = set()
-        wanted = compress(every, of_kinds(every, self._kinds))
-        self._steps: list[Callable[[], object]] = [
-            partial(every.extend, chain.from_iterable(map(call, (gc.get_objects,)))),
-            partial(self._wanted.extend, wanted),
-            every.clear,
-        ]
-        self._lent: list[list[Any]] = [self._wanted, every]
+        self._steps: list[Callable[[], object]] = []
+        self._lent: list[list[Any]] = []
 
     def fill(self, items: Iterable[Any]) -> list[Any]:
         """A list that will hold `items`."""
@@ -150,15 +201,6 @@ class Scan:
         self._lent.append(found)
         return found
 
-    def of(self, kinds: frozenset[int]) -> list[Any]:
-        """All objects whose types have these `id`s; lent. A type itself is not asked: it may be the program's."""
-        self._kinds |= kinds
-        return self.lend(compress(self._wanted, of_kinds(self._wanted, kinds)))
-
-    def references(self, kinds: frozenset[int]) -> list[Any]:
-        """Weak references to all objects of these types."""
-        return self.fill(map(weakref.ref, self.of(kinds)))
-
     def run(self) -> None:
         """Fill the lists."""
         empty = [found.clear for found in reversed(self._lent)]
@@ -168,9 +210,40 @@ class Scan:
             deque(map(call, empty), maxlen=0)
 
 
+class Scan(Look):
+    """One look at all objects that the collector knows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        every = self.lend(chain.from_iterable(map(call, (gc.get_objects,))))
+        self._kinds: set[int] = set()
+        #: Those of any type that is wanted: to sort these takes little.
+        self._wanted = self.lend(compress(every, of_kinds(every, self._kinds)))
+        self._steps.append(every.clear)
+
+    def of(self, kinds: frozenset[int]) -> list[Any]:
+        """All objects whose types have these `id`s; lent. A type itself is not asked: it may be the program's."""
+        self._kinds |= kinds
+        return self.lend(compress(self._wanted, of_kinds(self._wanted, kinds)))
+
+    def references(self, kinds: frozenset[int]) -> list[Any]:
+        """Weak references to all objects of these types."""
+        return self.fill(map(weakref.ref, self.of(kinds)))
+
+
 def of_kinds(objects: list[Any], kinds: Set[int]) -> Iterator[bool]:
     """For each of `objects` whether its type's `id` is one of `kinds`; read when it is drained."""
     return map(kinds.__contains__, map(id, map(type, objects)))
+
+
+def each(function: Callable[[Any], Any], lists: Iterable[Iterable[Any]]) -> Iterator[Iterator[Any]]:
+    """`function`, which is C, of each item of each list; read when both are drained."""
+    return map(partial(map, function), lists)
+
+
+def of_kinds_each(lists: list[list[Any]], kinds: Set[int]) -> Iterator[Iterator[Any]]:
+    """Of each list the items whose types' `id`s are among these."""
+    return map(compress, lists, each(kinds.__contains__, each(id, each(type, lists))))
 
 
 def kinds_of(*bases: type | None) -> frozenset[int]:

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from ..processes import Process
     from .screen import Screen
 
-FAILURE = 1
+#: Exit codes: the last command failed; it was stopped by Ctrl-C.
+FAILED, INTERRUPTED = 1, 130
 
 
 def interact(
@@ -32,8 +33,8 @@ def interact(
     trust: colours that the process prints are kept
     colour: whether to use colours; None for where they can be shown
 
-    If the standard input is a pipe, its commands are run, and the code is 1 if the last one failed.
-    Otherwise it is 0. Raises `ConnectionLost` if the process died or hung up.
+    If the standard input is a pipe, its commands are run, and the code is 1 if the last one failed and
+    130 if Ctrl-C stopped it. Otherwise it is 0. Raises `ConnectionLost` if the process died or hung up.
     """
     from . import plain as lines
     from . import show
@@ -48,7 +49,7 @@ def interact(
     try:
         if not person:
             lines.piped(session)
-            return FAILURE if session.failed else 0
+            return INTERRUPTED if session.interrupted else FAILED if session.failed else 0
         history = History(default_path())
         screen.quiet(show.banner(session.connection.welcome, _uptime(process), where, session.timeout))
         if history.problem:

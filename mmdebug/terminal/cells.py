@@ -41,7 +41,9 @@ def needs_more(text: str) -> bool:
     compiler = codeop.CommandCompiler()
     compiler.compiler.flags |= ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
     try:
-        return compiler(text, "<input>", "exec") is None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the process compiles it, and may warn
+            return compiler(text, "<input>", "exec") is None
     except (SyntaxError, ValueError, OverflowError, MemoryError, RecursionError):
         return False
 
@@ -50,7 +52,7 @@ def may_go_on(text: str) -> bool:
     """Whether `text` ends in a block of several lines, which only an empty line or another statement ends."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the process compiles it, and may warn
+            warnings.simplefilter("ignore")  # as above
             body = ast.parse(text).body
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         return False

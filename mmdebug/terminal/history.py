@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import tempfile
 
 from mmstats import redact
 
@@ -15,7 +16,7 @@ LONGEST = 10_000
 
 
 def default_path(environ: dict[str, str] | os._Environ[str] = os.environ) -> str:
-    """``$XDG_STATE_HOME/mmdebug/history``."""
+    """``$XDG_STATE_HOME/mmdebug/history``; one that is not absolute if the user has no home."""
     state = environ.get("XDG_STATE_HOME", "")
     if not os.path.isabs(state):
         state = os.path.join(os.path.expanduser("~"), ".local", "state")
@@ -32,6 +33,9 @@ class History:
         self._path = path
         self.problem = ""
         self.earlier: list[str] = []
+        if not os.path.isabs(path):
+            self.problem = "no history is kept: there is no home directory"
+            return
         try:
             self.earlier = self._load()
         except OSError as error:
@@ -66,7 +70,10 @@ class History:
         with open(descriptor, encoding="utf-8", errors="replace") as file:
             commands = [command for command in map(_command, file) if command]
         if len(commands) > 2 * KEPT:
-            self._shorten(commands[-KEPT:])
+            try:
+                self._shorten(commands[-KEPT:])
+            except OSError:
+                pass  # it is longer than it need be, and the next session tries again
         return commands[-KEPT:]
 
     def _open(self, flags: int) -> int:
@@ -80,11 +87,16 @@ class History:
         return descriptor
 
     def _shorten(self, commands: list[str]) -> None:
-        temporary = f"{self._path}.{os.getpid()}"
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "wb") as file:
-            file.writelines([_line(command) for command in commands])
-        os.replace(temporary, self._path)
+        descriptor, temporary = tempfile.mkstemp(
+            prefix=f"{os.path.basename(self._path)}.", dir=os.path.dirname(self._path)
+        )
+        try:
+            with open(descriptor, "wb") as file:
+                file.writelines([_line(command) for command in commands])
+            os.replace(temporary, self._path)
+        except OSError:
+            os.unlink(temporary)
+            raise
 
 
 def _line(command: str) -> bytes:
@@ -95,6 +107,6 @@ def _command(line: str) -> str:
     """The command of a line; empty if it holds none."""
     try:
         found = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""
     return found if type(found) is str else ""

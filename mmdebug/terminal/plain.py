@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 
-from mmstats.errors import ConfigurationError
+from mmstats.errors import ConfigurationError, MmStatsError
 
 from . import cells
 from .history import History
@@ -46,6 +46,10 @@ def piped(session: Session) -> None:
             return
         if session.interrupted:
             return
+    try:
+        session.look()
+    except MmStatsError:
+        pass  # all that was asked was answered
 
 
 def _lines() -> Iterator[str]:
@@ -57,6 +61,7 @@ def _lines() -> Iterator[str]:
 
 def _read(session: Session) -> str:
     """One command, of as many lines as it needs."""
+    session.look()
     prompt = "".join(session.prompt())
     text = _ask(prompt)
     while not cells.is_ready(text):
@@ -86,4 +91,7 @@ def _edit_lines(history: History) -> None:
     readline.clear_history()
     for command in history.earlier:
         if "\n" not in command:
-            readline.add_history(command)
+            try:
+                readline.add_history(command)
+            except ValueError:
+                pass  # a NUL, or half a character

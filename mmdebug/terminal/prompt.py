@@ -71,7 +71,12 @@ class Prompt:
 
     def read(self) -> str:
         """The next command. Raises `EOFError`, `KeyboardInterrupt`, and what ends a connection."""
-        text = self._prompt.prompt(self._message, pre_run=self._watch)
+        self._session.typing = True
+        try:
+            text = self._prompt.prompt(self._message, pre_run=self._watch)
+        finally:
+            self._session.typing = False
+            self._session.show_late()
         self._completer.settle()
         if text.strip():
             self._history.add(text.rstrip())
@@ -94,8 +99,8 @@ class Prompt:
         get_app().create_background_task(self._look())
 
     async def _look(self) -> None:
-        """End the prompt when the process ends, or hangs up."""
-        from prompt_toolkit.application import get_app
+        """End the prompt when the process ends, or hangs up; show above it what comes late."""
+        from prompt_toolkit.application import get_app, run_in_terminal
 
         while True:
             await asyncio.sleep(_LOOK)
@@ -106,6 +111,8 @@ class Prompt:
                 if app.is_running and not app.is_done:
                     app.exit(exception=error)
                 return
+            if self._session.late:
+                await run_in_terminal(self._session.show_late)
 
 
 def _lexer(colour: bool) -> Lexer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from types import EllipsisType
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ class Session:
     number: of the next command
     where, timeout: where commands run (``auto``, ``app``, ``main``, ``native``), and for how many seconds; None for any
     failed, interrupted: whether the last command was
+    typing: whether a prompt is drawn, which what comes late must not be written into
     """
 
     def __init__(
@@ -44,9 +46,12 @@ class Session:
         self.timeout: float | None = own if isinstance(timeout, EllipsisType) else timeout
         self.number = 1
         self.failed = self.interrupted = False
+        self.typing = False
         self._last: Result | None = None
         self._start = 0
         self._stacks = ""
+        self._late: deque[tuple[str, str]] = deque()
+        connection.on_late = self._come_late
 
     @property
     def read_only(self) -> bool:
@@ -56,6 +61,31 @@ class Session:
         """The prompt in its parts: who, what is special about it, and the rest."""
         state = "read-only" if self.read_only else self.where if self.where != "auto" else ""
         return show.name(self.connection.welcome), f" ({state})" if state else "", f" [{self.number}]: "
+
+    def look(self) -> None:
+        """Show what was printed after its command's end. Raises what ends a connection."""
+        try:
+            self.connection.look()
+        finally:
+            self.show_late()
+
+    @property
+    def late(self) -> bool:
+        """Whether something waits to be shown until nothing is typed."""
+        return bool(self._late)
+
+    def show_late(self) -> None:
+        """Show what came while a prompt was drawn, and end its line."""
+        while self._late:
+            self.screen.stream(*self._late.popleft())
+        self.screen.settle()
+
+    def _come_late(self, name: str, text: str) -> None:
+        """Also in the thread that asks for completions."""
+        if self.typing:
+            self._late.append((name, text))
+        else:
+            self.screen.stream(name, text)
 
     def run(self, text: str) -> None:
         """One command. Raises `Leave`, and what ends a connection."""

@@ -155,8 +155,8 @@ def _events(session: Session, argument: str) -> None:
             follow = True
         elif word in SEVERITIES:
             severity = word
-        elif word.isdecimal():
-            last = int(word)
+        elif (number := _number(word)) >= 0:
+            last = number
         else:
             raise Misuse(f"%events {word}: it is -f, a number, or one of {', '.join(SEVERITIES)}.")
     found = session.connection.events(last, severity, follow)
@@ -183,9 +183,14 @@ def _exceptions(session: Session, argument: str) -> None:
         session.screen.answer(show.exceptions(box))
         return
     records = by_weight(box.exceptions)
-    if not argument.isdecimal() or not 1 <= int(argument) <= len(records):
+    if not 1 <= _number(argument) <= len(records):
         raise Misuse(f"%exceptions {argument}: it is a number from 1 to {len(records)}.")
-    session.screen.answer(show.exception(records[int(argument) - 1]))
+    session.screen.answer(show.exception(records[_number(argument) - 1]))
+
+
+def _number(word: str) -> int:
+    """A number of at most nine digits; -1 if it is none."""
+    return int(word) if word.isdecimal() and len(word) < 10 else -1
 
 
 def _box(session: Session) -> Box:
@@ -204,7 +209,10 @@ def _less(session: Session, argument: str) -> None:
         raise Misuse("%less needs a terminal.")
     if not session.screen.shown:
         raise Misuse("Nothing was shown yet.")
-    wanted = shlex.split(os.environ.get("PAGER", "")) or ["less"]
+    try:
+        wanted = shlex.split(os.environ.get("PAGER", "")) or ["less"]
+    except ValueError as error:
+        raise Misuse(f"PAGER is no command: {error}") from error
     program = shutil.which(wanted[0]) or shutil.which("more")
     if program is None:
         raise Misuse(f"{wanted[0]} is not there: set PAGER.")

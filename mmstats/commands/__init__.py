@@ -94,6 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(command_line: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int:
     """Parse, run, and turn what goes wrong into a message and an exit code."""
+    _replace_closed()
     try:
         import argcomplete
 
@@ -123,3 +124,14 @@ def run(command_line: argparse.ArgumentParser, arguments: Sequence[str] | None) 
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return int(status)
+
+
+def _replace_closed() -> None:
+    """Give us standard streams that lead nowhere in place of those that whoever started us has closed.
+
+    Python has None for them, and no file or socket of ours is to get their descriptors. What we start
+    does not get them, and finds its own closed as before.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  # it stays open as long as we run

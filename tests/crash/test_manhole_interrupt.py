@@ -53,7 +53,7 @@ RUNNER = """
 """
 
 GEVENT = """
-    import gevent, gevent.event, gevent.lock
+    import gevent, gevent.event, gevent.lock, signal
     from mmdebug.stacks.take import take
     never = gevent.event.Event()
     notes = []
@@ -98,6 +98,13 @@ GEVENT = """
             "class Own:\\n  def __del__(self):\\n    ready.append(1)\\n    for _ in range(300_000): pass\\n"
             "    freed.append(1)\\nfreed = []\\nown = Own()\\ndel own\\nnever.wait()")
         found["freed"] = prompt.text("freed")
+        found["handler"] = interrupted(
+            prompt, "import signal; os.kill(os.getpid(), signal.SIGUSR1)\\nwhile True: pass")
+        found["handled"] = handled
+        found["finalizer"] = interrupted(
+            prompt,
+            "class Own: pass\\n\\nimport weakref\\nown = Own(); weakref.finalize(own, slowly); del own; never.wait()")
+        found["finalized"] = handled
         found["private hub"] = interrupted(prompt, "ready.append(1); gevent.sleep(1000)", where="native")
         number = prompt.submit("def waits():\\n  ready.append(1)\\n  never.wait()\\n\\nready.clear(); waits()")
         prompt.until(lambda: len(ready) == 1)
@@ -152,6 +159,15 @@ GEVENT = """
         found["notes"] = notes
         found["stdout"] = type(sys.stdout).__name__
 
+    def slowly(*_):
+        ready.append(1)
+        until = time.monotonic() + 0.3
+        while time.monotonic() < until:
+            pass
+        handled.append(len(handled))
+
+    handled = []
+    signal.signal(signal.SIGUSR1, slowly)
     hub = gevent.get_hub()
     others = [gevent.spawn(innocent) for _ in range(3)]
     native.start_thread(run, scenario)
@@ -433,6 +449,12 @@ def test_what_waits_in_a_thread_of_ours_is_ended_by_the_hub_of_that(found: dict[
 @HUBS
 def test_a_destructor_that_runs_in_a_clients_code_is_not_interrupted(found: dict[str, Any]) -> None:
     assert (found["destructor"]["kind"], found["freed"]) == ("interrupted", "[1]")
+
+
+@HUBS
+def test_what_the_program_does_in_the_midst_of_a_clients_code_is_not_interrupted(found: dict[str, Any]) -> None:
+    assert found["handler"]["kind"] == found["finalizer"]["kind"] == "interrupted"
+    assert found["handled"] == [0, 1]
 
 
 @HUBS

@@ -350,6 +350,58 @@ def test_a_child_listens_at_a_socket_of_its_own_and_has_nothing_of_the_parents(
         os.kill(pid, signal.SIGKILL)
 
 
+@pytest.mark.parametrize("patch", ["", GEVENT])
+def test_what_a_session_holds_is_not_freed_in_a_child(run: Run, home: Path, patch: str) -> None:
+    program = run(
+        f"""
+        {patch}
+        import os, sys
+        {INSTALL.splitlines()[0]}
+        assert mmdebug.manhole.install(service="web")
+        print("up", flush=True)
+        sys.stdin.readline()
+        for _ in range(3):
+            pid = os.fork()
+            if not pid:
+                os._exit(0)
+            os.waitpid(pid, 0)
+        print("forked", flush=True)
+        sys.stdin.readline()
+        """
+    )
+    program.line()
+    raw, text = Raw(connect(home, program.pid)), home / "text"
+    raw.run(f"file = open({str(text)!r}, 'w'); file.write('line\\n')")
+    program.say()
+    assert program.line() == "forked"
+    raw.run("file.close()")
+    assert text.read_text() == "line\n"
+
+
+def test_who_is_there_when_the_program_sets_its_own_rules_has_to_come_in_anew(run: Run, home: Path) -> None:
+    program = run(
+        """
+        import sys
+        import mmdebug.manhole
+        assert mmdebug.manhole.from_environment()
+        print("up", flush=True)
+        sys.stdin.readline()
+        assert mmdebug.manhole.install(authorize=lambda access: False)
+        print("set", flush=True)
+        sys.stdin.readline()
+        """,
+        env={"MMDEBUG_MANHOLE": "1"},
+    )
+    program.line()
+    before = Raw(connect(home, program.pid))
+    assert before.run("1")["type"] == "result"
+    program.say()
+    assert program.line() == "set"
+    message, _ = before.receive()
+    assert message["kind"] == "closing" and "its own rules" in message["message"]
+    assert before.ended()
+
+
 def test_a_child_that_becomes_another_program_leaves_no_socket(run: Run, home: Path) -> None:
     program = run(
         f"""

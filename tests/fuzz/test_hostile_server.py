@@ -8,6 +8,7 @@ import os
 import pickle
 import random
 import struct
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +24,7 @@ import mmdebug
 import mmstats
 from mmdebug import protocol
 from mmdebug.client import connection as connections
+from mmdebug.client import frames
 from mmdebug.client.connection import Connection
 from mmdebug.client.data import Completion, Result, all_stacks_of, completions_of, welcome_of
 from mmdebug.client.frames import frame_of
@@ -67,6 +69,14 @@ def _frame(header: Any, body: bytes = b"") -> bytes:
     return struct.pack("!II", len(data), len(body)) + data + body
 
 
+def _stacks(**other: Any) -> bytes:
+    found = {
+        "schema": 1, "pid": 1, "taken": 0, "seconds": 0.1, "source": "manhole", "total": {}, "problems": [],
+        "stacks": [],
+    }  # fmt: skip
+    return json.dumps({**found, **other}).encode()
+
+
 # One exchange, with each kind of nonsense in the place of the answer.
 
 NONSENSE: dict[str, Callable[[int], bytes]] = {
@@ -79,6 +89,7 @@ NONSENSE: dict[str, Callable[[int], bytes]] = {
     "no type": lambda n: _frame({"id": n}),
     "deep": lambda n: _frame(b'{"type":' + b"[" * 5000 + b"]" * 5000 + b"}"),
     "infinite": lambda n: _frame(b'{"type":"result","id":%d,"seconds":Infinity}' % n),
+    "more than a number holds": lambda n: _frame(b'{"type":"result","id":%d,"value":[1e999]}' % n),
     "an unknown type": lambda n: _frame({"type": EVIL, "id": n}),
     "another's type": lambda n: _frame({"type": "completions", "id": n}),
     "an id of nobody": lambda n: _frame({"type": "result", "id": n + 1000}),
@@ -93,6 +104,9 @@ NONSENSE: dict[str, Callable[[int], bytes]] = {
     "a stream of no name": lambda n: _frame({"type": "stream", "id": n, "name": "stdlog", "text": ""}),
     "stacks that are a pickle": lambda n: _frame({"type": "started", "id": n}, pickle.dumps(1)),
     "stacks of another shape": lambda n: _frame({"type": "started", "id": n}, b'{"schema": 1, "stacks": {}}'),
+    "stacks of no number": lambda n: _frame({"type": "started", "id": n}, _stacks(seconds=float("nan"))),
+    "stacks of endless seconds": lambda n: _frame({"type": "started", "id": n}, _stacks(seconds=10**400)),
+    "stacks of too many": lambda n: _frame({"type": "started", "id": n}, _stacks(total={"thread": 10**30})),
     "an error of lists": lambda n: _frame({"type": "error", "id": n, "message": [], "kind": 3}),
 }
 
@@ -231,6 +245,11 @@ def test_a_flood_for_those_who_do_not_ask_is_bounded(monkeypatch: pytest.MonkeyP
     events = connection.events(follow=True)
     with pytest.raises(ProtocolError, match="more has come than is kept"):
         next(events)
+    # Three bytes of the wire are a dict here.
+    nested = _frame(b'{"type":"events","id":1,"events":[' + b"{}," * 2000 + b'{}],"more":true}')
+    connection = Connection(Bytes(nested * 8), welcome_of(WELCOME), Decoder())
+    with pytest.raises(ProtocolError, match="more has come than is kept"):
+        next(connection.events(follow=True))
     late = _frame({"type": "pong", "id": 1})
     connection = Connection(Bytes(late * 1000, len(late)), welcome_of(WELCOME), Decoder())
     connection.ping()
@@ -336,6 +355,48 @@ def test_a_table_that_would_grow_here_is_refused_before_it_is_unpacked() -> None
     assert frame_of(_stream(words)).shape == (5, 1)
 
 
+def _of_nothing(pyarrow: Any, kind: Any, buffers: list[Any], many: int) -> Any:
+    """A table of one list of so many values."""
+    values = pyarrow.Array.from_buffers(kind, many, buffers)
+    offsets = pyarrow.py_buffer(struct.pack("<ii", 0, many))
+    return pyarrow.table({"x": pyarrow.ListArray.from_buffers(pyarrow.list_(kind), 1, [None, offsets], 0, 0, [values])})
+
+
+def test_lists_of_what_has_no_bytes_are_refused_and_long_ones_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    empty = pyarrow.py_buffer(b"")
+    for table in (
+        _of_nothing(pyarrow, pyarrow.struct([]), [None], 8_000_000),
+        _of_nothing(pyarrow, pyarrow.binary(0), [None, empty], 8_000_000),
+        pyarrow.table({"x": pyarrow.array([{}], pyarrow.struct([]))}),
+        pyarrow.table({"x": pyarrow.array([b""], pyarrow.binary(0))}),
+    ):
+        with pytest.raises(ProtocolError, match="a table with a column of"):
+            frame_of(_stream(table))
+    monkeypatch.setattr(frames, "MAX_CELLS", 1000)
+    long = [pyarrow.array([[1] * 1000]), pyarrow.array([[{"k": 1}] * 50]), pyarrow.array([{"k": [1] * 1000}])]
+    for column in long:
+        with pytest.raises(ProtocolError, match="more in them than is allowed"):
+            frame_of(_stream(pyarrow.table({"x": column})))
+    assert frame_of(_stream(pyarrow.table({"x": [[1] * 900, None]}))).shape == (2, 1)
+
+
+@pytest.mark.parametrize("name", ["((", "-" * 9000 + "1"])
+def test_what_pandas_stumbles_over_is_an_error_of_ours(name: str) -> None:
+    pyarrow, _ = pytest.importorskip("pyarrow"), pytest.importorskip("pandas")
+    index = {"name": None, "field_name": None, "pandas_type": "unicode", "numpy_type": "object", "metadata": None}
+    column = {"name": name, "field_name": name, "pandas_type": "int64", "numpy_type": "int64", "metadata": None}
+    said = {"index_columns": [], "column_indexes": [index] * 2, "columns": [column], "creator": {}}
+    table = pyarrow.table({name: pyarrow.array([1])}).replace_schema_metadata({"pandas": json.dumps(said)})
+    with pytest.raises(ProtocolError, match="a table that can't be read"):
+        frame_of(_stream(table))
+
+
+def test_json_of_numbers_that_are_none_is_not_shown() -> None:
+    for content in ("[NaN]", "-Infinity", "1e999"):
+        assert Result({"text/plain": "x", "application/json": content})._repr_mimebundle_()[0] == {"text/plain": "x"}
+
+
 def test_damaged_tables_are_errors_of_ours() -> None:
     pyarrow = pytest.importorskip("pyarrow")
     good = _stream(pyarrow.table({"a": [1, 2], "b": pyarrow.array(["x", "y"]).dictionary_encode()}))
@@ -406,7 +467,8 @@ def test_html_of_a_table_s_own_names_and_of_a_welcome_is_text_in_a_notebook() ->
     data, metadata = Result({"text/plain": "x"}, arrow=_stream(pyarrow.Table.from_pandas(frame)))._repr_mimebundle_()
     assert evil not in data["text/html"] and "&lt;img" in data["text/html"] and not metadata
     welcome = welcome_of({**WELCOME, "service": evil, "host": evil, "names": [evil], "versions": {evil: evil}})
-    table = about(Attached(None, SimpleNamespace(welcome=welcome), evil, "auto", None, False))  # type: ignore[arg-type]
+    attached: Any = Attached(None, SimpleNamespace(welcome=welcome), evil, "auto", None, False, deque())  # type: ignore[arg-type]
+    table = about(attached)
     assert evil not in table._repr_html_()
     sized = Result({"image/png": PNG}, {"image/png": {"width": float("inf"), "height": 5, "style": evil}})
     assert sized._repr_mimebundle_()[1] == {"image/png": {"height": 5}}

@@ -218,6 +218,44 @@ def test_a_file_or_the_standard_input_runs_there(
     assert "more than the 262,144 characters" in said(capsys, "exec", "threads", "-f", "/dev/zero")[2]
 
 
+def test_options_may_stand_anywhere(there: dict[str, Program], capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["exec", "threads", "--native", "print(1)"], ["exec", "threads", "--timeout", "9", "print(1)"]):
+        assert said(capsys, *words) == (0, "1\n", "")
+    assert said(capsys, "exec", "--native", "threads", "print(1)", "--timeout", "9") == (0, "1\n", "")
+    with pytest.raises(SystemExit):
+        main(["exec", "--help"])
+    assert "TARGET [CODE]" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("closed", "words", "out"),
+    [
+        (">&-", "eval threads jobs", ""),
+        ("<&-", "eval threads jobs", "[1, 2, 3]\n"),
+        ("<&-", "exec threads -f -", ""),
+        ("<&-", "attach threads", ""),
+        ("<&- 2>&-", "exec threads print(1)", "1\n"),
+    ],
+)
+def test_a_standard_stream_that_is_closed_is_one_that_leads_nowhere(
+    there: dict[str, Program], closed: str, words: str, out: str
+) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" {closed}', "sh", *BRIDGE, *words.split()], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, out, "")
+
+
+def test_notes_are_none_of_the_json_if_stderr_is_closed(there: dict[str, Program]) -> None:
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" 2>&-', "sh", *BRIDGE, "eval", "--json", "nobody", "1"],
+        stdout=subprocess.PIPE, text=True, timeout=60,
+    )  # fmt: skip
+    told = json.loads(done.stdout)
+    assert (done.returncode, told["ok"], told["error"]["kind"]) == (1, False, "attach")
+    assert "nobody" in told["error"]["message"]
+
+
 def test_a_time_limit_ends_a_loop(there: dict[str, Program], capsys: pytest.CaptureFixture[str]) -> None:
     status, _, err = said(capsys, "exec", "--timeout", "0.2", "--native", "gevent", "while True: pass")
     assert status == 1
@@ -252,6 +290,47 @@ def test_ctrl_c_stops_the_command_there_and_is_our_exit_code(there: dict[str, Pr
     assert "Interrupted" in err
     with mmdebug.connect("threads") as found:
         assert found.eval("len(jobs)") == 3
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_second_ctrl_c_says_that_the_code_may_go_on(
+    there: dict[str, Program], tmp_path: Path, options: list[str]
+) -> None:
+    begun = tmp_path / "begun"
+    command = subprocess.Popen(
+        [*BRIDGE, "exec", "threads", *options, f"open({str(begun)!r}, 'w').close()\nwhile True: pass"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    wait_for(begun.exists)
+    os.kill(there["threads"].pid, signal.SIGSTOP)  # it will not answer before we let it
+    try:
+        command.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            command.wait(1)
+        command.send_signal(signal.SIGINT)
+        out, err = command.communicate(timeout=20)
+    finally:
+        os.kill(there["threads"].pid, signal.SIGCONT)
+    assert command.returncode == 130, err
+    assert "it may go on there" in err
+    if options:
+        told = json.loads(out)
+        assert (told["ok"], told["error"]["kind"]) == (False, "interrupted")
+
+
+def test_ctrl_c_ends_a_script_in_a_pipe_as_it_ends_a_command(there: dict[str, Program], tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    command = subprocess.Popen(
+        [*BRIDGE, "attach", "threads", "--native"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert command.stdin is not None
+    command.stdin.write(f"open({str(begun)!r}, 'w').close(); exec('while True: pass')\nprint('not run')\n")
+    command.stdin.flush()
+    wait_for(begun.exists)
+    command.send_signal(signal.SIGINT)
+    out, err = command.communicate(timeout=20)
+    assert (command.returncode, out) == (130, ""), err
 
 
 def test_ctrl_c_stops_a_flood_as_well(there: dict[str, Program]) -> None:
@@ -329,6 +408,22 @@ def test_a_death_in_the_midst_of_a_command_is_told_with_what_it_left(
     assert f"threads {program.pid} has died" in err and "mmdebug postmortem" in err
     status, _, err = said(capsys, "eval", str(program.pid), "1")
     assert status == 1 and f"threads {program.pid} is dead" in err
+
+
+def test_with_json_a_death_and_a_dead_target_are_told_as_json_as_well(
+    run: Callable[..., Program], capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = run(THREADS)
+    program.line()
+    status, out, err = said(capsys, "exec", "--json", str(program.pid), "import os; os.kill(os.getpid(), 9)")
+    program.process.wait()
+    told = json.loads(out)
+    assert (status, told["ok"], told["error"]["kind"]) == (1, False, "lost")
+    assert "has died" in told["error"]["message"] and "mmdebug postmortem" in err
+    status, out, err = said(capsys, "eval", "--json", str(program.pid), "1")
+    told = json.loads(out)
+    assert (status, told["ok"], told["error"]["kind"]) == (1, False, "attach")
+    assert "is dead" in told["error"]["message"] and "is dead" in err
 
 
 def test_a_lost_connection_has_the_post_mortem(run: Callable[..., Program]) -> None:

@@ -388,6 +388,21 @@ def test_a_process_that_dies_in_a_command_is_told_with_what_it_left(
     wait_for(lambda: program.process.poll() is not None)
 
 
+@pytest.mark.parametrize("options", [(), ("--plain",)])
+def test_what_is_printed_after_its_command_is_shown_at_the_prompt(
+    web: Program, attach: Attach, place: Path, options: tuple[str, ...]
+) -> None:
+    terminal = attach(*options)
+    terminal.prompt(1)
+    terminal.ask("import gevent.event; describe.go = gevent.event.Event()", 2)
+    terminal.ask("describe.late = gevent.spawn(lambda: print('LA' + 'TE', describe.go.wait()))", 3)
+    assert pipe(place, "describe.go.set(); describe.late.join()").returncode == 0
+    if options:
+        terminal.send("\r")  # it waits for that, and for nothing else
+    terminal.expect("LATE True")
+    terminal.prompt(3)
+
+
 def pipe(place: Path, text: str, *options: str, blocked: str = "") -> subprocess.CompletedProcess[str]:
     code = f"import sys; sys.modules.update(dict.fromkeys({blocked.split()!r}));" if blocked else "import sys;"
     code += "from mmdebug.commands import main; sys.exit(main())"
@@ -402,6 +417,13 @@ def test_a_pipe_gets_results_and_nothing_else(web: Program, place: Path) -> None
         place, "len(jobs)\nfor job in jobs:\n    x = job\n\n    print(x, end='')\nx\n", blocked="prompt_toolkit"
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "3\nabc\n'c'\n", "")
+
+
+def test_a_pipe_gets_what_was_printed_after_its_command(web: Program, place: Path) -> None:
+    done = pipe(
+        place, "import gevent; g = gevent.spawn_later(0.1, print, 'LATE')\ngevent.sleep(0.5); print('second')\n"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "LATE\nsecond\n", "")
 
 
 def test_a_pipe_whose_last_command_failed_is_a_failure(web: Program, place: Path) -> None:

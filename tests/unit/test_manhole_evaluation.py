@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 
 from mmdebug.manhole import evaluation
+from mmdebug.manhole.awaiting import Apart
 from mmdebug.manhole.evaluation import Cells, NoLoop, evaluate, failure_of
+from mmdebug.manhole.output import Channel, Output, enter, leave
 
 
 def run(code: str, mode: str = "cell", names: dict[str, Any] | None = None, cells: Cells | None = None) -> Any:
     """The value of code that awaits nothing."""
-    coroutine = evaluate((cells or Cells()).compile(code, mode), {} if names is None else names, "this is a test")
+    coroutine = evaluate((cells or Cells()).compile(code, mode), {} if names is None else names, None, "this is a test")
     try:
         coroutine.send(None)
     except StopIteration as stop:
@@ -64,7 +66,7 @@ def test_a_future_import_holds_for_the_cells_that_follow_and_only_in_its_session
 def test_await_works_at_the_top_where_there_is_a_loop() -> None:
     async def main() -> Any:
         code = "import asyncio\nx = await asyncio.sleep(0, 4)\n[await asyncio.sleep(0, x) async for x in f()]"
-        return await evaluate(Cells().compile(code), {"f": f})
+        return await evaluate(Cells().compile(code), {"f": f}, Apart(Output(Channel(lambda: None), 1, 100)))
 
     async def f() -> Any:
         yield 1
@@ -127,3 +129,77 @@ def test_the_lines_of_a_session_are_bounded_and_go_with_it() -> None:
     assert len(ours()) <= before + 4
     cells.close()
     assert len(ours()) == before
+
+
+#: Code of a client that waits, and whether what it waits for is the program's, and so has to go on.
+WAITS = {
+    "await worker": True,
+    "await shared": True,
+    "await asyncio.shield(worker)": True,
+    "await asyncio.gather(worker, own())": True,
+    "await asyncio.gather(own(), own())": False,
+    "task = asyncio.create_task(own())\nawait task": False,
+    "await asyncio.wait_for(own(), 100)": False,
+    "async with asyncio.timeout(100): await own()": False,
+    "await own()": False,
+}
+
+
+@pytest.mark.parametrize("code", WAITS)
+def test_to_end_an_await_ends_nothing_of_the_programs(code: str) -> None:
+    async def work() -> None:
+        await asyncio.sleep(1000)
+
+    async def own() -> None:
+        try:
+            await asyncio.sleep(1000)
+        finally:
+            ended.append(1)
+
+    async def command(names: dict[str, Any]) -> None:
+        output = Output(Channel(lambda: None), 1, 100)
+        token = enter(output)
+        try:
+            await evaluate(Cells().compile(code), names, Apart(output))
+        finally:
+            leave(output, token)
+
+    async def program() -> None:
+        worker, shared = asyncio.create_task(work()), asyncio.get_running_loop().create_future()
+        names = {"asyncio": asyncio, "worker": worker, "shared": shared, "own": own}
+        running = asyncio.create_task(command(names))
+        await asyncio.sleep(0.01)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        await asyncio.sleep(0.01)
+        assert not worker.done() and not shared.done()
+        assert len(ended) == code.count("own()")
+        worker.cancel()
+
+    ended: list[int] = []
+    asyncio.run(program())
+
+
+def test_what_is_awaited_apart_comes_out_as_it_is() -> None:
+    async def program() -> None:
+        async def fail() -> None:
+            raise ValueError("of the program")
+
+        async def ask(code: str, names: dict[str, Any]) -> Any:
+            return await evaluate(Cells().compile(code), names, Apart(Output(Channel(lambda: None), 1, 100)))
+
+        async def seven() -> int:
+            return 7
+
+        names: dict[str, Any] = {"asyncio": asyncio, "task": asyncio.create_task(seven())}
+        assert await ask("await asyncio.gather(task, asyncio.sleep(0, 8))", names) == [7, 8]
+        names["task"] = asyncio.create_task(fail())
+        with pytest.raises(ValueError, match="of the program"):
+            await ask("await task", names)
+        shared = asyncio.get_running_loop().create_future()
+        with pytest.raises(TimeoutError):
+            await ask("async with asyncio.timeout(0.01): await shared", {**names, "shared": shared})
+        assert not shared.done()
+
+    asyncio.run(program())

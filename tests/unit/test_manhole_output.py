@@ -177,6 +177,16 @@ def test_a_router_outlives_a_print_that_has_borrowed_it() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "first second\n" * 3, "")
 
 
+def test_a_stream_that_the_program_exchanges_at_the_same_time_is_not_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    earlier, mine = io.StringIO(), io.StringIO()
+    monkeypatch.setattr(sys, "stdout", mine)
+    output._exchange("stdout", earlier, Router("stdout", earlier))  # which was there when it was looked
+    assert sys.stdout is mine
+    router = Router("stdout", mine)
+    output._exchange("stdout", mine, router)
+    assert sys.stdout is router
+
+
 def test_what_the_program_puts_there_meanwhile_stays() -> None:
     before = sys.stdout
     route()

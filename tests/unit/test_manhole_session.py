@@ -16,7 +16,7 @@ from manhole_clients import Person, Raw
 from support import wait_for
 
 from mmdebug import endpoint, protocol
-from mmdebug.manhole import access, channel, desk, places, plain, session
+from mmdebug.manhole import access, channel, desk, places, plain, session, threads
 from mmdebug.manhole.access import Access
 from mmdebug.manhole.session import Session
 from mmdebug.manhole.settings import Settings
@@ -389,11 +389,11 @@ def test_the_application_is_asked_for_the_client_and_each_request(serve: Serve) 
 
 def test_a_thread_that_asks_the_application_leaves_nothing_behind(serve: Serve) -> None:
     # As logging does; Python before 3.13 keeps what it makes for a thread that it does not know.
-    threads = threading.active_count()
+    before = threading.active_count()
     raw = Raw(serve(authorize=lambda access: threading.current_thread() is not None).client)
     for _ in range(3):
         raw.run("answer")
-    wait_for(lambda: threading.active_count() == threads)
+    wait_for(lambda: threading.active_count() == before)
 
 
 @pytest.mark.parametrize("answer", [False, None, 1, "yes", lambda: 1 / 0, lambda: (_ for _ in ()).throw(SystemExit)])
@@ -562,11 +562,11 @@ def test_a_session_can_step_aside_and_go_on_as_if_nothing_had_been(serve: Serve)
     raw = Raw(served.client)
     number = raw.ask("exec", code="wait")
     wait_for(lambda: Dummy.made and Dummy.made[0].requests)
-    served.thread.pause()
+    threads.pause([served.thread])
     assert not served.thread.alive
     raw.ask("ping")
     Dummy.made[0].answer("done")
-    served.thread.resume()
+    threads.resume([served.thread])
     assert {raw.receive()[0]["type"], raw.receive()[0]["type"]} == {"pong", "result"}
     assert raw.run("answer")["id"] == number + 2
 
@@ -740,12 +740,11 @@ def test_a_thread_that_has_ended_is_not_started_by_the_end_of_a_pause() -> None:
     ran: list[int] = []
     wake = Wake()
     thread = Thread(lambda: ran.append(1), wake)
-    thread.resume()
     thread.start()
     wait_for(lambda: not thread.alive)
-    thread.pause()
-    thread.resume()
+    threads.pause([thread])
+    threads.resume([thread])
     thread.stop()
-    thread.pause()
-    thread.resume()
+    threads.pause([thread])
+    threads.resume([thread])
     assert ran == [1]

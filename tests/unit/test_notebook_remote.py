@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from mmdebug.client import bundles
 from mmdebug.client.data import Completion, RemoteValue, Result, Started, Welcome, trusted
 from mmdebug.errors import ConnectionLost, ProtocolError, RemoteError
-from mmdebug.notebook import completer, failures, remote
+from mmdebug.notebook import Table, completer, failures, remote
 from mmdebug.stacks import Stacks
 
 pytest.importorskip("IPython")
@@ -179,6 +180,17 @@ def test_detach_and_unload_leave_the_process(
     assert attached.shell.Completer.custom_matchers == []
 
 
+def test_who_is_attached_to_can_not_move_the_cursor(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Connection, "welcome", replace(WELCOME, service="web\x1b[2J"))
+    attached = Attached(monkeypatch)
+    attached.remote.detach("")
+    assert capsys.readouterr().out == "detached from web\\x1b[2J 4242\n"
+    table = Table((1,), ("\x1b[2J",), (("x",),))
+    assert not [shown for shown in (repr(attached.table), repr(table), table._repr_html_()) if "\x1b" in shown]
+
+
 # Cells.
 
 
@@ -202,6 +214,17 @@ def test_what_a_cell_prints_can_not_move_the_cursor(
 ) -> None:
     assert Attached(monkeypatch).remote.remote("", "print") is None
     assert capsys.readouterr() == ("one\\x1b[2J\ntwo\n", "wrong\n")
+
+
+def test_what_is_printed_after_its_cell_comes_with_the_next_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    attached = Attached(monkeypatch)
+    late: Any = attached.process.connection
+    late.on_late("stdout", "late\x1b[2J\n")
+    assert capsys.readouterr().out == ""
+    attached.remote.remote("", "print")
+    assert capsys.readouterr().out == "late\\x1b[2J\none\\x1b[2J\ntwo\n"
 
 
 def test_why_a_cell_runs_elsewhere_comes_first_and_the_stacks_with_it(

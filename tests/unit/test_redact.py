@@ -127,6 +127,8 @@ def test_a_secret_is_known_by_its_value(what: str, around: str) -> None:
 
 #: Texts that hold ``hunter2`` next to what says that it is a secret.
 NAMED_SECRETS = [
+    'password: str = "hunter2"', 'password: str | None = "hunter2"', 'def f(token: Optional[str] = "hunter2"): pass',
+    'password=\\\n "hunter2"', 'secret: dict[str, str] = {"a": "hunter2"}',
     "password=hunter2", "password = hunter2", "password: hunter2", "Password:hunter2", "password:\thunter2",
     "error: password=hunter2", "config: dsn: password: hunter2", "log='password=hunter2'", 'x="db password=hunter2"',
     "DB_PASSWORD=hunter2 python app.py", "export API_KEY=hunter2;", "apiKey: hunter2,",

@@ -8,7 +8,9 @@ import queue
 import socket
 import sys
 import threading
+import types
 from collections.abc import Callable, Iterator
+from operator import attrgetter
 from typing import Any
 
 import pytest
@@ -19,6 +21,8 @@ from support import Program, wait_for
 from mmdebug import pages
 from mmdebug.errors import AttachError, ProtocolError
 from mmdebug.stacks import Frame, Stack, Stacks, Wait, from_dict, html, pyspy, sockets, text, walking
+from mmdebug.stacks import greenlets as greenlet_stacks
+from mmdebug.stacks import tasks as task_stacks
 from mmdebug.stacks.take import prepare, take
 from mmstats.errors import ConfigurationError
 
@@ -271,6 +275,71 @@ def test_no_code_of_the_program_runs() -> None:
     assert traps
 
 
+def test_no_metaclass_of_what_a_task_awaits_is_asked() -> None:
+    class Counted(type):
+        def __hash__(cls) -> int:
+            asked.append(cls)
+            return 1
+
+    class Steps(metaclass=Counted):
+        def __init__(self, future: asyncio.Future[None]) -> None:
+            self.futures = [future]
+
+        def __await__(self) -> Any:
+            return self
+
+        def __iter__(self) -> Any:
+            return self
+
+        def __next__(self) -> Any:
+            if not self.futures:
+                raise StopIteration
+            self.futures[0]._asyncio_future_blocking = True
+            return self.futures.pop()
+
+    async def waits() -> None:
+        await Steps(asyncio.get_running_loop().create_future())
+
+    async def main() -> Stacks:
+        task = asyncio.create_task(waits())
+        await asyncio.sleep(0.01)
+        asked.clear()
+        try:
+            return await asyncio.to_thread(take)
+        finally:
+            task.cancel()
+
+    asked: list[type] = []
+    assert asyncio.run(main()).total["task"] == 2
+    assert asked == []
+
+
+def test_a_property_in_the_place_of_the_attributes_is_not_run() -> None:
+    class Hidden:
+        @property
+        def __dict__(self) -> Any:  # type: ignore[override]
+            raise RuntimeError("code of the program")
+
+    hidden = Hidden()
+    object.__setattr__(hidden, "name", 1)
+    assert greenlet_stacks.instance_value(hidden, "name") is None
+    assert greenlet_stacks.instance_value(threading.current_thread(), "_name") == "MainThread"
+    assert greenlet_stacks.instance_value(1, "_name") is None
+
+
+def test_what_a_method_belongs_to_is_found_in_a_stack_and_not_kept() -> None:
+    class Server:
+        child: Any = None
+
+        def serve(self) -> list[Any]:
+            return [walking.selves(threading.get_ident(), codes, *then) for then in ((), (attrgetter("child"),))]
+
+    codes = {id(Server.serve.__code__)}
+    assert walking.selves(threading.get_ident(), set()) == []
+    server = Server()
+    assert [[found() for found in several] for several in server.serve()] == [[server], []]
+
+
 def test_the_collector_is_as_it_was() -> None:
     import gc
 
@@ -328,6 +397,40 @@ def test_a_task_that_runs_is_told_as_far_in_as_it_is() -> None:
     (task,) = [stack for stack in found.stacks if stack.kind == "task"]
     assert task.running
     assert [frame.function.rpartition(".")[2] for frame in task.frames][:2] == ["main", "takes"]
+
+
+def test_what_a_generator_drives_by_hand_is_seen_through_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    @types.coroutine
+    def drives(inner: Any) -> Iterator[Any]:
+        value = None
+        while True:
+            try:
+                future = inner.send(value)
+            except StopIteration:
+                return
+            value = yield future
+
+    async def waits() -> None:
+        await asyncio.sleep(100)
+
+    async def outer() -> None:
+        await drives(waits())
+
+    async def main() -> list[str]:
+        task = asyncio.create_task(outer(), name="driven")
+        await asyncio.sleep(0.01)
+        try:
+            found = await asyncio.to_thread(take)
+        finally:
+            task.cancel()
+        (stack,) = [stack for stack in found.stacks if stack.names == ("driven",)]
+        return [frame.function.rpartition(".")[2] for frame in stack.frames]
+
+    assert asyncio.run(main()) == ["outer", "drives"]
+    monkeypatch.setitem(task_stacks.BEHIND, id(drives.__code__), lambda found: found.gi_frame.f_locals["inner"])
+    assert asyncio.run(main()) == ["outer", "waits", "sleep"]
+    monkeypatch.setitem(task_stacks.BEHIND, id(drives.__code__), lambda found: 1 / 0)
+    assert asyncio.run(main()) == ["outer"]
 
 
 # Sockets.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ from mmdebug.client.data import Inspection, Result, Started, Welcome, Where
 from mmdebug.errors import ConnectionLost, ProtocolError, RemoteError
 from mmdebug.escape import Stream, clean
 from mmdebug.stacks import Frame, Stack, Stacks
-from mmdebug.terminal import cells, show
+from mmdebug.terminal import cells, plain, show
 from mmdebug.terminal.history import KEPT, History, default_path
 from mmdebug.terminal.screen import Screen, wants_colour
 from mmdebug.terminal.session import Leave, Session
@@ -101,6 +102,13 @@ def test_text_that_comes_in_pieces_is_escaped_as_if_it_came_at_once(parts: list[
 )
 def test_enter_sends_what_is_complete_and_goes_on_with_what_is_not(text: str, ready: bool) -> None:
     assert cells.is_ready(text) is ready
+
+
+def test_what_the_process_will_warn_of_is_not_warned_of_here() -> None:
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert cells.is_ready("1 is 1")
+    assert not told
 
 
 @pytest.mark.parametrize(
@@ -191,6 +199,42 @@ def test_an_old_history_is_shortened_and_a_damaged_one_is_read_as_far_as_it_goes
     path.write_bytes(b'\xff\n{"a": 1}\n' + b"".join([b'"%d"\n' % number for number in range(2 * KEPT + 1)]) + b'"torn')
     assert History(str(path)).earlier[-1] == str(2 * KEPT)
     assert len(path.read_bytes().splitlines()) == KEPT
+
+
+def test_an_odd_line_does_not_keep_the_others_from_being_found(tmp_path: Path) -> None:
+    pytest.importorskip("readline")
+    path = tmp_path / "history"
+    path.write_bytes(b'"first"\n' + b"[" * 100_000 + b'\n"a\\u0000b"\n"\\ud800"\n"last"\n')
+    history = History(str(path))
+    assert history.earlier == ["first", "a\0b", "\ud800", "last"]
+    plain._edit_lines(history)
+
+
+def test_a_history_that_can_not_be_shortened_is_kept_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "history"
+    path.write_bytes(b'"x"\n' * (2 * KEPT + 1))
+    (tmp_path / f"history.{os.getpid()}").touch()  # left behind by another
+    before = path.read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError("no space")
+
+    with monkeypatch.context() as context:
+        context.setattr(os, "replace", full)
+        history = History(str(path))
+    assert (len(history.earlier), history.problem, path.read_bytes()) == (KEPT, "", before)
+    assert sorted(tmp_path.glob("history*")) == [path, tmp_path / f"history.{os.getpid()}"]
+    assert not History(str(path)).problem
+    assert len(path.read_bytes().splitlines()) == KEPT
+
+
+def test_without_a_home_no_history_is_kept_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as it is if neither HOME nor the user is known
+    history = History(default_path({}))
+    history.add("x")
+    assert "there is no home directory" in history.problem
+    assert not os.path.exists("~") and not list(tmp_path.rglob("history"))
 
 
 def test_a_history_that_is_not_ours_is_left_alone(tmp_path: Path) -> None:
@@ -287,6 +331,9 @@ class Talk:
             stream.seek(0)
             stream.truncate()
         self.session.run(text)
+        return self.output()
+
+    def output(self) -> tuple[str, str]:
         return self._out.getvalue(), self._err.getvalue()
 
 
@@ -308,6 +355,17 @@ def test_a_value_goes_to_stdout_after_what_was_printed_and_nothing_else_does(tal
     assert not talk.session.failed
     talk.connection.printed, talk.connection.result = [], Result()
     assert talk("x = 1") == ("", "")
+
+
+def test_what_is_printed_after_its_command_is_shown_but_not_into_what_is_typed(talk: Talk) -> None:
+    talk.connection.on_late("stderr", "half \x1b[2J")
+    talk.session.typing = True
+    talk.connection.on_late("stdout", "held")
+    assert talk.session.late
+    talk.session.typing = False
+    assert talk.output() == ("", "half \\x1b[2J")
+    talk.session.show_late()
+    assert talk.output() == ("held\n", "half \\x1b[2J\n")
 
 
 def test_what_hides_in_values_names_and_errors_is_escaped(talk: Talk) -> None:
@@ -470,7 +528,14 @@ def test_events_are_shown_and_followed_until_ctrl_c(talk: Talk) -> None:
     assert "it \\x1b broke" in talk("%events -f")[0]
     assert not talk.session.failed
     assert talk.connection.asked == [(5, "error", False), (20, "debug", True)]
-    assert "it is -f, a number" in talk("%events soon")[1]
+    for wrong in ("soon", "9" * 5000):
+        assert "it is -f, a number" in talk(f"%events {wrong}")[1]
+
+
+def test_a_pager_that_can_not_be_understood_is_said(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PAGER", "less 'x")
+    talk("%help")
+    assert "PAGER is no command" in talk("%less")[1]
 
 
 def test_activities_and_exceptions_come_from_what_is_recorded(talk: Talk) -> None:
@@ -491,7 +556,8 @@ def test_activities_and_exceptions_come_from_what_is_recorded(talk: Talk) -> Non
     out = talk("%exceptions 1")[0]
     assert "return x[k]" in out
     assert "k = 'a'" in out
-    assert "from 1 to 1" in talk("%exceptions 2")[1]
+    for wrong in ("2", "9" * 5000):
+        assert "from 1 to 1" in talk(f"%exceptions {wrong}")[1]
 
 
 def test_a_name_is_explained_and_its_source_shown(talk: Talk) -> None:
