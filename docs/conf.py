@@ -14,7 +14,7 @@ del source
 
 extensions = ["myst_parser"]
 myst_heading_anchors = 3
-exclude_patterns = ["dev", "_build"]
+exclude_patterns = ["_build"]
 nitpicky = True
 
 html_theme = "furo"
