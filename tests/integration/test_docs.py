@@ -150,6 +150,8 @@ def terminal(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     work.mkdir()
     monkeypatch.chdir(work)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    # A page that runs pytest would close the directory of this one's tests to other users, who are tested as well.
+    monkeypatch.setenv("PYTEST_DEBUG_TEMPROOT", str(work))
     terminal = Terminal()
     yield terminal
     terminal.close()
